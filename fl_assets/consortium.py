@@ -1,0 +1,155 @@
+"""The models of ``consortium.yaml``, the one file that describes a consortium."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from fl_assets.config import StrictModel
+from fl_assets.errors import FlAssetsError
+
+NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+
+
+class Hospital(StrictModel):
+    """One member of the consortium.
+
+    Attributes:
+        name: lower-case letters, digits and hyphens; becomes bucket, role and partition name.
+        title: what people call it.
+        bucket: where its site store is; the consortium's pattern unless given.
+        share: relative number of rows it gets when a public data set is dealt out (simulation).
+    """
+
+    name: str
+    title: str = ""
+    bucket: str | None = None
+    share: Annotated[float, Field(gt=0)] = 1.0
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_dns_label(cls, name: str) -> str:
+        if not NAME.match(name):
+            raise ValueError(
+                f"{name!r} must be 1 to 63 lower-case letters, digits and inner hyphens: it names "
+                "the bucket, the role and the partition"
+            )
+        return name
+
+
+class SplitFractions(StrictModel):
+    """How a hospital's records are dealt to train, validation and test.
+
+    Attributes:
+        salt: key of the hash that places a record; fixed for the life of the consortium.
+        train, validation, test: fractions of the hash range, summing to 1.
+    """
+
+    salt: Annotated[str, Field(min_length=8)]
+    train: Annotated[float, Field(gt=0, lt=1)] = 0.7
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    test: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> SplitFractions:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"train + validation + test must be 1, not {total:g}")
+        return self
+
+
+class Simulation(StrictModel):
+    """How one data set is dealt out to simulated hospitals.
+
+    Attributes:
+        split: name of the non-IID split, see :mod:`fl_assets.cohorts.split`.
+        seed: of the split's noise.
+        alpha: concentration of the ``dirichlet`` split; small means unequal label rates.
+    """
+
+    split: Literal["demographic", "label_skew", "feature_skew", "quantity_skew", "dirichlet"] = (
+        "demographic"
+    )
+    seed: int = 42
+    alpha: Annotated[float, Field(gt=0)] = 0.5
+
+
+class PromotionGates(StrictModel):
+    """Floors that a candidate must reach at the hospitals to become champion.
+
+    Attributes:
+        min_auroc: mean over hospitals weighted by test rows.
+        min_gain_over_age_only: same mean, minus the same mean of a model that sees age alone.
+        max_ece: expected calibration error, same mean.
+        min_sites: hospitals that took part in the last round.
+    """
+
+    min_auroc: Annotated[float, Field(ge=0, le=1)] = 0.75
+    min_gain_over_age_only: float = -0.01
+    max_ece: Annotated[float, Field(ge=0, le=1)] = 0.05
+    min_sites: Annotated[int, Field(ge=1)] = 2
+
+
+class Consortium(StrictModel):
+    """The whole of ``consortium.yaml``.
+
+    Attributes:
+        name: of the consortium; prefixes the registered model.
+        cohort: name of a shipped cohort or path to a cohort YAML.
+        simulated: whether one machine plays all hospitals; demo-only assets exist only then.
+        bucket: pattern of a site bucket's URI with ``{home}`` and ``{hospital}``.
+        minimum_cell: smallest number of people a released count may stand for.
+    """
+
+    name: str
+    cohort: str
+    simulated: bool = False
+    bucket: str = "file://{home}/sites/{hospital}"
+    split: SplitFractions
+    minimum_cell: Annotated[int, Field(ge=1)] = 5
+    hospitals: Annotated[tuple[Hospital, ...], Field(min_length=1)]
+    simulation: Simulation = Simulation()
+    promotion: PromotionGates = PromotionGates()
+
+    @field_validator("hospitals")
+    @classmethod
+    def _names_are_unique(cls, hospitals: tuple[Hospital, ...]) -> tuple[Hospital, ...]:
+        names = [hospital.name for hospital in hospitals]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two hospitals are named {', '.join(twice)}: names must differ")
+        return hospitals
+
+    @property
+    def hospital_names(self) -> list[str]:
+        """Names in the order of the file."""
+        return [hospital.name for hospital in self.hospitals]
+
+    def hospital(self, name: str) -> Hospital:
+        """Return the hospital of that name.
+
+        Raises:
+            UnknownHospitalError: there is none.
+        """
+        for hospital in self.hospitals:
+            if hospital.name == name:
+                return hospital
+        raise UnknownHospitalError(name, self.hospital_names)
+
+    def bucket_uri(self, name: str, home: Path) -> str:
+        """Return the URI of a hospital's site store, ``home`` being the data folder."""
+        pattern = self.hospital(name).bucket or self.bucket
+        return pattern.format(home=home.resolve(), hospital=name)
+
+
+class UnknownHospitalError(FlAssetsError):
+    """A name that is not in ``consortium.yaml``."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(
+            f"no hospital is named {name!r}; consortium.yaml has {', '.join(known)}: add it there "
+            "or correct the name"
+        )

@@ -1,0 +1,1 @@
+"""Thin Dagster definitions: assets and their checks side by side."""

@@ -1,0 +1,1 @@
+"""Pure learning: features, models, losses, metrics, baselines."""

@@ -1,0 +1,117 @@
+"""The interface of a site bucket."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import BinaryIO, Protocol
+
+from fl_assets.errors import FlAssetsError
+
+
+class StorageError(FlAssetsError):
+    """The bucket cannot be used as asked."""
+
+
+class ObjectNotFoundError(StorageError):
+    """No object (or no such version of it) under this key."""
+
+    def __init__(self, uri: str, key: str, version: str | None = None) -> None:
+        wanted = f"{key!r}" if version is None else f"version {version!r} of {key!r}"
+        super().__init__(f"{uri} holds no {wanted}; materialise the asset that writes it first")
+        self.key = key
+
+
+class ObjectExistsError(StorageError):
+    """A conditional put found the key taken."""
+
+    def __init__(self, uri: str, key: str) -> None:
+        super().__init__(f"{uri} already holds {key!r}; it was left as it is")
+        self.key = key
+
+
+class BadKeyError(StorageError):
+    """A key that could leave the bucket or that S3 would spell differently."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"{key!r} is no object key: use relative names joined by '/', without '.', '..', "
+            "an empty part or a part that starts with '.'"
+        )
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One stored version of an object.
+
+    Attributes:
+        key: name inside the bucket, ``/`` between its parts.
+        size: bytes.
+        version: opaque; two puts to one key always differ in it, also with equal content.
+        modified: time of the put, timezone-aware UTC.
+    """
+
+    key: str
+    size: int
+    version: str
+    modified: datetime
+
+
+class SiteStore(Protocol):
+    """A bucket of one hospital (or the coordinator's own), opened with its owner's rights.
+
+    Every write is all-or-nothing: a reader sees the old object or the new one. Keys are checked
+    (:class:`BadKeyError`). Implementations pass the same contract test.
+    """
+
+    @property
+    def uri(self) -> str:
+        """``file:///...`` or ``s3://bucket/prefix``; what :func:`open_store` opens again."""
+
+    def put(self, key: str, data: bytes) -> ObjectInfo:
+        """Store ``data`` as the newest version of ``key``."""
+
+    def put_if_absent(self, key: str, data: bytes) -> ObjectInfo:
+        """Store ``data`` unless ``key`` is taken; of racing callers exactly one succeeds.
+
+        Raises:
+            ObjectExistsError: the key is taken.
+        """
+
+    def get(self, key: str, version: str | None = None) -> bytes:
+        """Return the newest version of ``key``, or the one asked for.
+
+        Raises:
+            ObjectNotFoundError: there is none.
+        """
+
+    def open(self, key: str, version: str | None = None) -> BinaryIO:
+        """Like :meth:`get`, as a seekable stream for objects too large to hold twice."""
+
+    def exists(self, key: str) -> bool:
+        """Tell whether ``key`` has a current version."""
+
+    def list(self, prefix: str = "") -> list[ObjectInfo]:
+        """Return the current version of every key that starts with ``prefix``, by key."""
+
+    def versions(self, key: str) -> list[ObjectInfo]:
+        """Return every kept version of ``key``, newest first; empty where there is none."""
+
+    def delete(self, key: str) -> None:
+        """Remove ``key`` from listings; older versions stay readable by version.
+
+        Raises:
+            ObjectNotFoundError: there is none.
+        """
+
+
+def check_key(key: str) -> str:
+    """Return ``key`` if it is well formed.
+
+    Raises:
+        BadKeyError: it is not.
+    """
+    parts = key.split("/")
+    if not key or any(not part or part.startswith(".") or "\\" in part for part in parts):
+        raise BadKeyError(key)
+    return key

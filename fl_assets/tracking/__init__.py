@@ -1,0 +1,1 @@
+"""MLflow: runs, the served model, the registry and the release record."""
