@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import quote
 
 from pydantic import Field, field_validator, model_validator
 
@@ -142,7 +143,7 @@ class Consortium(StrictModel):
     def bucket_uri(self, name: str, home: Path) -> str:
         """Return the URI of a hospital's site store, ``home`` being the data folder."""
         pattern = self.hospital(name).bucket or self.bucket
-        return pattern.format(home=home.resolve(), hospital=name)
+        return pattern.format(home=quote(str(home.resolve())), hospital=name)
 
 
 class UnknownHospitalError(FlAssetsError):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from fl_assets.cohorts.synthetic_check import check_recipe
+from fl_assets.cohorts.synthetic_spec import SyntheticRecipe
 from fl_assets.config import ConfigFileError, StrictModel, parse_yaml_model, read_config
 
 
@@ -145,7 +148,7 @@ class Product(StrictModel):
 
 
 class Ratio(StrictModel):
-    """Derived feature: ``of[0] / of[1]`` in raw units, 0 where it does not exist, over ``scale``."""
+    """Derived feature: ``of[0] / of[1] / scale`` in raw units; 0 where it does not exist."""
 
     kind: Literal["ratio"]
     name: str
@@ -169,6 +172,8 @@ class CohortSpec(StrictModel):
         groups: feature group of each column, for fusion models and plots.
         derived: features computed from columns.
         age_column: the column behind the ``age only`` baseline.
+        risk_flags: flags that, with age, tell high-risk from low-risk patients when a data set is
+            dealt to simulated hospitals.
         subgroups: columns by which evaluations are broken down.
         kaggle: data set handle and file on Kaggle, if it is there.
         synthetic: the generator's recipe, see :mod:`fl_assets.cohorts.synthetic`.
@@ -183,9 +188,10 @@ class CohortSpec(StrictModel):
     groups: dict[str, tuple[str, ...]]
     derived: tuple[Derived, ...] = ()
     age_column: str
+    risk_flags: tuple[str, ...] = ()
     subgroups: tuple[str, ...] = ()
     kaggle: KaggleSource | None = None
-    synthetic: dict[str, Any] | None = None
+    synthetic: SyntheticRecipe | None = None
 
     @model_validator(mode="after")
     def _names_fit(self) -> CohortSpec:
@@ -212,6 +218,20 @@ class CohortSpec(StrictModel):
             raise ValueError(f"age_column {self.age_column} must be a number")
         return self
 
+    @model_validator(mode="after")
+    def _risk_flags_are_flags(self) -> CohortSpec:
+        flags = {column.name for column in self.columns if isinstance(column, FlagColumn)}
+        strange = sorted(set(self.risk_flags) - flags)
+        if strange:
+            raise ValueError(f"risk_flags: {', '.join(strange)} not among the flag columns")
+        return self
+
+    @model_validator(mode="after")
+    def _recipe_fits(self) -> CohortSpec:
+        if self.synthetic is not None:
+            check_recipe(self.synthetic, self)
+        return self
+
     @property
     def column_names(self) -> list[str]:
         """The feature columns, in the file's order."""
@@ -229,10 +249,13 @@ class CohortSpec(StrictModel):
 
     @property
     def version(self) -> str:
-        """Content hash of the spec, 12 hex digits: the contract version."""
-        import hashlib
+        """Content hash of what rows must be, 12 hex digits: the contract version."""
+        return hashlib.sha256(self.contract.model_dump_json().encode()).hexdigest()[:12]
 
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+    @property
+    def contract(self) -> CohortSpec:
+        """The spec without where rows may be had from: what a site or a model needs."""
+        return self.model_copy(update={"synthetic": None, "kaggle": None})
 
     def column(self, name: str) -> NumberColumn | CategoryColumn | FlagColumn:
         """Return the column of that name; ``KeyError`` where there is none."""
@@ -262,8 +285,9 @@ def load_cohort(cohort: str, base: Path | None = None) -> CohortSpec:
         shipped = resources.files("fl_assets.cohorts")
         file = shipped / f"{cohort}.yaml"
         if not file.is_file():
-            names = sorted(p.name.removesuffix(".yaml") for p in shipped.iterdir()
-                           if p.name.endswith(".yaml"))
+            names = sorted(
+                p.name.removesuffix(".yaml") for p in shipped.iterdir() if p.name.endswith(".yaml")
+            )
             raise ConfigFileError(
                 f"no shipped cohort is named {cohort!r}: use one of {', '.join(names)} or the path "
                 "of a cohort YAML"

@@ -1,1 +1,1 @@
-"""What runs at a hospital, with that hospital's rights: the only package that opens patient rows."""
+"""What runs at a hospital, with its rights: the only package that opens patient rows."""

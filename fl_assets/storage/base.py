@@ -36,8 +36,12 @@ class BadKeyError(StorageError):
     def __init__(self, key: str) -> None:
         super().__init__(
             f"{key!r} is no object key: use relative names joined by '/', without '.', '..', "
-            "an empty part or a part that starts with '.'"
+            "an empty part, a part that starts with '.', a backslash or a control character"
         )
+
+
+class AccessDeniedError(StorageError):
+    """The bucket's owner does not let this identity do that."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +95,11 @@ class SiteStore(Protocol):
     def exists(self, key: str) -> bool:
         """Tell whether ``key`` has a current version."""
 
-    def list(self, prefix: str = "") -> list[ObjectInfo]:
-        """Return the current version of every key that starts with ``prefix``, by key."""
-
     def versions(self, key: str) -> list[ObjectInfo]:
         """Return every kept version of ``key``, newest first; empty where there is none."""
+
+    def list(self, prefix: str = "") -> list[ObjectInfo]:
+        """Return the current version of every key that starts with ``prefix``, by key."""
 
     def delete(self, key: str) -> None:
         """Remove ``key`` from listings; older versions stay readable by version.
@@ -105,13 +109,18 @@ class SiteStore(Protocol):
         """
 
 
+def is_key(key: str) -> bool:
+    """Tell whether ``key`` is well formed; a listing leaves out whatever is not."""
+    parts = key.split("/")
+    return key.isprintable() and "\\" not in key and not any(p[:1] in {"", "."} for p in parts)
+
+
 def check_key(key: str) -> str:
     """Return ``key`` if it is well formed.
 
     Raises:
         BadKeyError: it is not.
     """
-    parts = key.split("/")
-    if not key or any(not part or part.startswith(".") or "\\" in part for part in parts):
+    if not is_key(key):
         raise BadKeyError(key)
     return key

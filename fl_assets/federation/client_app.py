@@ -1,0 +1,145 @@
+"""The ClientApp: what a hospital answers to a message of the server, in every runtime."""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from typing import NamedTuple
+
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import ClientAppCallable
+
+from fl_assets.errors import FlAssetsError
+from fl_assets.federation import rounds
+from fl_assets.federation.recipe import Recipe
+from fl_assets.learning.features import Preprocessor
+from fl_assets.site.egress import EgressKind, EgressLog
+from fl_assets.site.training import SiteTrainer, Validation
+from fl_assets.storage import open_store
+
+log = logging.getLogger(__name__)
+
+
+class SiteFailedError(FlAssetsError):
+    """A site failed in a way nobody foresaw; its details stay at the site."""
+
+    def __init__(self, hospital: str, error: Exception) -> None:
+        super().__init__(
+            f"{hospital} failed with {type(error).__name__}: see the site's own log for details"
+        )
+
+
+def keep_details_home(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
+    """Let no unforeseen error text leave: a library may have put a patient's value into it."""
+    try:
+        return call_next(message, context)
+    except FlAssetsError:
+        raise
+    except Exception as error:
+        log.exception("unforeseen failure at the site")
+        raise SiteFailedError(str(context.node_config["hospital"]), error) from None
+
+
+app = ClientApp(mods=[keep_details_home])
+
+
+class _Asked(NamedTuple):
+    """What a context says of the run and of this site; hashable."""
+
+    run: str
+    recipe: str
+    preprocessor: str
+    hospital: str
+    store: str
+
+    @classmethod
+    def by(cls, context: Context) -> _Asked:
+        run, node = context.run_config, context.node_config
+        return cls(
+            str(run["run"]),
+            str(run["recipe"]),
+            str(run["preprocessor"]),
+            str(node["hospital"]),
+            str(node["store"]),
+        )
+
+
+class _Site:
+    """A hospital in one run: its trainer and its egress log."""
+
+    def __init__(self, asked: _Asked) -> None:
+        store = open_store(asked.store)
+        self._asked = asked
+        self._egress = EgressLog(store)
+        self.trainer = SiteTrainer(
+            asked.hospital,
+            store,
+            Recipe.model_validate_json(asked.recipe).local_training,
+            Preprocessor.model_validate_json(asked.preprocessor),
+        )
+
+    def reply(
+        self, message: Message, kind: EgressKind, metrics: MetricRecord, arrays: ArrayRecord | None
+    ) -> Message:
+        """Write the egress log, then make the reply."""
+        about = ConfigRecord(
+            {rounds.HOSPITAL: self._asked.hospital, rounds.PARTITIONS: self.trainer.partitions}
+        )
+        content = RecordDict({rounds.METRICS: metrics, rounds.ABOUT: about})
+        leaving = repr(sorted(metrics.items())).encode()
+        if arrays is not None:
+            content[rounds.ARRAYS] = arrays
+            leaving += b"".join(array.data for array in arrays.values())
+        self._egress.release(kind, self._asked.run, leaving, f"round {_round(message)}")
+        return Message(content, reply_to=message)
+
+
+# One process may play a hundred hospitals; each opens its rows once per run.
+_site = lru_cache(maxsize=256)(_Site)
+
+
+def _round(message: Message) -> int:
+    return int(message.content.config_records[rounds.CONFIG][rounds.ROUND])  # type: ignore[arg-type]
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """Train one round from the global weights and answer with the site's own."""
+    site = _site(_Asked.by(context))
+    weights = message.content.array_records[rounds.ARRAYS].to_torch_state_dict()
+    update = site.trainer.train_round(weights, _round(message))
+    metrics = MetricRecord(
+        {
+            rounds.EXAMPLES: update.examples,
+            rounds.TRAIN_LOSS: update.loss,
+            rounds.SECONDS: update.seconds,
+            **_validation_metrics(update.validation),
+        }
+    )
+    return site.reply(message, "update", metrics, ArrayRecord(update.weights))
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Validate the global weights and answer with figures alone."""
+    site = _site(_Asked.by(context))
+    weights = message.content.array_records[rounds.ARRAYS].to_torch_state_dict()
+    validation = site.trainer.validate(weights)
+    metrics = MetricRecord(
+        {
+            # Flower refuses a reply without its weight key.
+            rounds.EXAMPLES: validation.examples,
+            rounds.THRESHOLD: rounds.to_wire(validation.threshold),
+            **_validation_metrics(validation),
+        }
+    )
+    return site.reply(message, "evaluation", metrics, None)
+
+
+def _validation_metrics(validation: Validation) -> dict[str, float | int]:
+    return {
+        rounds.VALIDATION_EXAMPLES: validation.examples,
+        rounds.VALIDATION_LOSS: rounds.to_wire(validation.loss),
+        rounds.VALIDATION_AUROC: rounds.to_wire(validation.auroc),
+    }

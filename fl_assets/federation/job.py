@@ -1,0 +1,132 @@
+"""A federated training job and its result, in the form that every runtime takes and gives."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_assets.config import StrictModel
+from fl_assets.errors import FlAssetsError
+from fl_assets.federation.recipe import Recipe
+from fl_assets.federation.rounds import RoundReport
+from fl_assets.learning.features import Preprocessor
+from fl_assets.storage import SiteStore
+
+Weights = dict[str, NDArray[np.float32]]
+
+
+class FederationError(FlAssetsError):
+    """A federated run that did not end with a model."""
+
+
+class FederationJob(StrictModel):
+    """One federated training.
+
+    Attributes:
+        run: name of the run in logs, stores and messages.
+        recipe: what to train and how.
+        preprocessor: from raw columns to features, the same at every site.
+        sites: URI of each hospital's store, by hospital.
+        output: URI of the coordinator's store; the result goes under ``runs/<run>/``.
+        tracking_uri, mlflow_run: where rounds are logged as they end; nowhere if None.
+        progress: whether to show a line per round.
+    """
+
+    run: str
+    recipe: Recipe
+    preprocessor: Preprocessor
+    sites: dict[str, str]
+    output: str
+    tracking_uri: str | None = None
+    mlflow_run: str | None = None
+    progress: bool = False
+
+    def run_config(self) -> dict[str, bool | float | int | str]:
+        """What the server and every client get to know, in Flower's flat form.
+
+        The stores of the sites are not in it: a site learns its own from its node's config.
+        """
+        return {
+            "run": self.run,
+            "recipe": self.recipe.model_dump_json(),
+            "preprocessor": self.preprocessor.model_dump_json(),
+            "output": self.output,
+            "tracking-uri": self.tracking_uri or "",
+            "mlflow-run": self.mlflow_run or "",
+            "progress": self.progress,
+        }
+
+
+class FinalReport(StrictModel):
+    """How the last global model does on a site's validation rows.
+
+    Attributes:
+        examples: validation rows.
+        loss, auroc: None where the metric does not exist.
+        threshold: the operating threshold that the site would choose, None without one.
+    """
+
+    examples: int
+    loss: float | None
+    auroc: float | None
+    threshold: float | None
+
+
+class FederationHistory(StrictModel):
+    """Everything of a finished run but the weights.
+
+    Attributes:
+        rounds: in order.
+        final: the last model's validation, by hospital.
+    """
+
+    rounds: tuple[RoundReport, ...]
+    final: dict[str, FinalReport]
+
+    @property
+    def participants(self) -> dict[str, str]:
+        """Partition version of every hospital that took part in any round."""
+        return {
+            name: site.partitions for report in self.rounds for name, site in report.sites.items()
+        }
+
+
+@dataclass(frozen=True)
+class FederationResult:
+    """A finished run: the global weights by parameter name, and its history."""
+
+    weights: Weights
+    history: FederationHistory
+
+
+def save_result(store: SiteStore, run: str, result: FederationResult) -> None:
+    """Store a result under ``runs/<run>/``; the history goes last and marks it complete."""
+    store.put(f"runs/{run}/weights.npz", weights_to_bytes(result.weights))
+    store.put(f"runs/{run}/history.json", result.history.model_dump_json(indent=2).encode())
+
+
+def load_result(store: SiteStore, run: str) -> FederationResult:
+    """Load a stored result.
+
+    Raises:
+        ObjectNotFoundError: the run left none, so it did not finish.
+    """
+    history = FederationHistory.model_validate_json(store.get(f"runs/{run}/history.json"))
+    return FederationResult(weights_from_bytes(store.get(f"runs/{run}/weights.npz")), history)
+
+
+def weights_to_bytes(weights: Mapping[str, NDArray[np.float32]]) -> bytes:
+    """Serialise weights as an uncompressed ``.npz``."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **weights)
+    return buffer.getvalue()
+
+
+def weights_from_bytes(data: bytes) -> Weights:
+    """Undo :func:`weights_to_bytes`; never unpickles."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}

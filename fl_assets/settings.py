@@ -1,0 +1,82 @@
+"""Where things are: the one module that reads the environment."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from fl_assets.cohorts.spec import CohortSpec, load_cohort
+from fl_assets.config import load_yaml_model
+from fl_assets.consortium import Consortium
+from fl_assets.storage import SiteStore, open_store
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A checkout's configuration and data folder.
+
+    Attributes:
+        home: where data, runs and models go on the embedded default (``FLA_HOME``).
+        consortium_file: ``FLA_CONSORTIUM``.
+        recipes: folder of recipes, ``FLA_RECIPES``.
+        tracking_uri: of MLflow, ``MLFLOW_TRACKING_URI``; SQLite in ``home`` by default.
+        coordinator_uri: of the coordinator's own store, ``FLA_COORDINATOR``.
+        data: where ``raw_dataset`` comes from, ``DATA``: ``synthetic``, ``kaggle`` or a path.
+    """
+
+    home: Path
+    consortium_file: Path
+    recipes: Path
+    tracking_uri: str
+    coordinator_uri: str
+    data: str = "synthetic"
+
+    @classmethod
+    def from_environment(cls) -> Settings:
+        """Read the environment; relative paths start at the working directory."""
+        home = Path(os.environ.get("FLA_HOME", ".fla")).resolve()
+        return cls(
+            home=home,
+            consortium_file=Path(os.environ.get("FLA_CONSORTIUM", "consortium.yaml")).resolve(),
+            recipes=Path(os.environ.get("FLA_RECIPES", "recipes")).resolve(),
+            tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db"),
+            coordinator_uri=os.environ.get("FLA_COORDINATOR", (home / "coordinator").as_uri()),
+            data=os.environ.get("DATA") or "synthetic",
+        )
+
+    @cached_property
+    def consortium(self) -> Consortium:
+        """The consortium.
+
+        Raises:
+            ConfigFileError: its file is missing or does not fit.
+        """
+        return load_yaml_model(self.consortium_file, Consortium)
+
+    @cached_property
+    def cohort(self) -> CohortSpec:
+        """The consortium's cohort.
+
+        Raises:
+            ConfigFileError: no such cohort, or it does not fit.
+        """
+        return load_cohort(self.consortium.cohort, self.consortium_file.parent)
+
+    @property
+    def model_name(self) -> str:
+        """Name of the registered model."""
+        return f"{self.consortium.name}-{self.cohort.name}-risk"
+
+    def site_uri(self, hospital: str) -> str:
+        """URI of a hospital's store."""
+        return self.consortium.bucket_uri(hospital, self.home)
+
+    def site_store(self, hospital: str) -> SiteStore:
+        """Open a hospital's store, with the rights of whoever calls."""
+        return open_store(self.site_uri(hospital))
+
+    def coordinator_store(self) -> SiteStore:
+        """Open the coordinator's own store, which holds no row of a real hospital."""
+        return open_store(self.coordinator_uri)

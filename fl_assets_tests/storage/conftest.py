@@ -1,0 +1,67 @@
+"""A real S3 server, and one store of each kind."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fl_assets.storage import FolderStore, SiteStore
+from fl_assets.storage.s3 import S3Store
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """URL of moto's server; the environment points boto3's default client at it."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "AWS_ENDPOINT_URL_S3": url,
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_REGION": "eu-central-1",
+            "AWS_DEFAULT_REGION": "eu-central-1",
+            "AWS_CONFIG_FILE": "/dev/null",
+            "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }.items():
+            patch.setenv(name, value)
+        yield url
+    server.stop()
+
+
+@pytest.fixture
+def make_bucket(s3_endpoint: str) -> Callable[..., str]:
+    """Create a bucket of a new name, with versioning unless told otherwise."""
+    import boto3
+
+    client = boto3.client("s3")
+
+    def make(versioning: str | None = "Enabled") -> str:
+        name = f"hospital-{uuid.uuid4().hex}"
+        client.create_bucket(
+            Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"}
+        )
+        if versioning:
+            client.put_bucket_versioning(
+                Bucket=name, VersioningConfiguration={"Status": versioning}
+            )
+        return name
+
+    return make
+
+
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.services)])
+def store(request: Any, tmp_path: Path) -> SiteStore:
+    """An empty store of each kind."""
+    if request.param == "folder":
+        return FolderStore(tmp_path / "hospital_1")
+    return S3Store(request.getfixturevalue("make_bucket")(), "site data")
