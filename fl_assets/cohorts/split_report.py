@@ -111,7 +111,7 @@ def _cells(frame: pd.DataFrame, name: str, spec: CohortSpec) -> NDArray[Any]:
         counts, _ = np.histogram(known.clip(bins[0], bins[-1]), bins)
     else:
         allowed = column.categories if column.kind == "category" else (0, 1)
-        counts = np.array([(known == value).sum() for value in allowed])
+        counts = known.value_counts().reindex(list(allowed), fill_value=0).to_numpy()
     return np.append(counts, len(values) - len(known))
 
 

@@ -160,4 +160,4 @@ def _check_bounds(low: float, high: float, decimals: int) -> None:
         raise ValueError(f"low {low:g} must not be above high {high:g}")
     for bound in (low, high):
         if round(bound, decimals) != bound:
-            raise ValueError(f"{bound:g} has more than {decimals} decimals")
+            raise ValueError(f"{bound} has more than {decimals} decimals")

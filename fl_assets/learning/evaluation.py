@@ -55,7 +55,8 @@ def roc_points(y: Array, score: Array, grid: int = ROC_GRID) -> list[float]:
         return []
     tpr = np.concatenate([[0.0], true / true[-1]])
     fpr = np.concatenate([[0.0], false / false[-1]])
-    rates = np.linspace(0.0, 1.0, grid)
+    # Quotients of whole numbers like fpr: equal fractions are equal floats, and no jump is missed.
+    rates = np.arange(grid) / (grid - 1)
     left = fpr.searchsorted(rates, "right") - 1
     right = np.minimum(left + 1, len(fpr) - 1)
     width = fpr[right] - fpr[left]

@@ -88,6 +88,8 @@ def distributions(
         finish(ax, name, "", _patients(list(cells.values())), "y")
     for ax in free:
         ax.set_axis_off()
+    if not panels:
+        say_empty(axes[1])
     return to_png(figure)
 
 

@@ -126,7 +126,7 @@ def comparison_bars(
         _note(ax, f"{value:.3f}", high, place)
     if reference is not None:
         label = f"{reference[0]} ({reference[1]:.3f})"
-        ax.axvline(reference[1], color=colour(1), linestyle="--", linewidth=1.2, label=label)
+        ax.axvline(reference[1], color=colour(1), linestyle="--", linewidth=1.5, label=label)
         figure.legend(loc="outside lower right", fontsize=8, frameon=False)
     ax.margins(x=0.1)
     finish(ax, title, xlabel, grid="x")

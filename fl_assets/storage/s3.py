@@ -195,7 +195,8 @@ class S3Store:
 
     def _info(self, entry: ObjectVersionTypeDef) -> ObjectInfo:
         key = entry["Key"].removeprefix(self._prefix)
-        return ObjectInfo(key, entry["Size"], entry["VersionId"], entry["LastModified"])
+        modified = entry["LastModified"].astimezone(UTC)
+        return ObjectInfo(key, entry["Size"], entry["VersionId"], modified)
 
     def _entries(self, prefix: str) -> Iterator[ObjectVersionTypeDef]:
         with explained(self.uri):
@@ -225,7 +226,8 @@ class S3Store:
         found = self._client.head_object(Bucket=self._bucket, Key=self._name(key))
         if found["Metadata"].get(WRITER) != writer:
             return None
-        return ObjectInfo(key, found["ContentLength"], found["VersionId"], found["LastModified"])
+        modified = found["LastModified"].astimezone(UTC)
+        return ObjectInfo(key, found["ContentLength"], found["VersionId"], modified)
 
 
 def _default_client() -> S3Client:

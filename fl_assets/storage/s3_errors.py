@@ -87,7 +87,7 @@ def _answer(uri: str, error: ClientError) -> StorageError:
 def _no_answer(uri: str, error: BotoCoreError) -> StorageError:
     from botocore import exceptions as boto
 
-    kind, cure = StorageError, _OTHER
+    kind, cure = StorageError, "correct the store's name or boto3's configuration"
     if isinstance(
         error,
         boto.NoCredentialsError
@@ -98,6 +98,6 @@ def _no_answer(uri: str, error: BotoCoreError) -> StorageError:
         kind, cure = CredentialsMissingError, _MISSING
     elif isinstance(error, boto.TokenRetrievalError | boto.SSOError):
         kind, cure = CredentialsRefusedError, _REFUSED
-    elif isinstance(error, boto.HTTPClientError | boto.IncompleteReadError):
+    elif isinstance(error, boto.ConnectionError | boto.HTTPClientError | boto.IncompleteReadError):
         kind, cure = EndpointUnreachableError, _UNREACHABLE
     return kind(f"{uri}: {error}; {cure}")

@@ -128,15 +128,20 @@ class Registry:
         )
         return str(created.version)
 
-    def version_of(self, run_id: str) -> str | None:
-        """Return the version that a run registered, None without one."""
-        found = self._client.search_model_versions(f"run_id = '{run_id}' and name = '{self.name}'")
-        return str(found[0].version) if found else None
+    def has(self, version: str, run_id: str) -> bool:
+        """Tell whether a version is there and came from that MLflow run."""
+        try:
+            found = self._client.get_model_version(self.name, version)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+        return str(found.run_id) == run_id
 
-    def tag(self, version: str, tags: Mapping[str, str]) -> None:
-        """Add tags to a version."""
-        for key, value in tags.items():
-            self._client.set_model_version_tag(self.name, version, key, value)
+    def describe(self, version: str, run_id: str, card: str) -> None:
+        """Put a model card beside a version: its description, and a file of its run."""
+        self._client.log_text(run_id, card, "model_card.md")
+        self._client.update_model_version(self.name, version, description=card)
 
     def set_alias(self, alias: str, version: str) -> None:
         """Let an alias point to a version, and to no other."""

@@ -13,7 +13,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
 
 import mlflow
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.time import get_current_time_millis
@@ -66,15 +66,6 @@ class Tracking:
             return self.client.create_experiment(self._experiment, artifact_location=artifacts)
         except MlflowException as error:
             raise TrackingError(self.uri, error) from error
-
-    def find_run(self, run: str) -> Run | None:
-        """Return the newest finished MLflow run of one of our runs, None without one."""
-        found = self.client.search_runs(
-            [self.experiment_id()],
-            f"tags.`{RUN_TAG}` = '{run}' and attributes.status = 'FINISHED'",
-            max_results=1,
-        )
-        return found[0] if found else None
 
     @contextmanager
     def run(self, run: str, tags: Mapping[str, str]) -> Iterator[str]:

@@ -26,7 +26,7 @@ class TestSiteStore:
         info = store.put("records/1.parquet", b"rows")
         assert store.get("records/1.parquet") == b"rows"
         assert (info.key, info.size) == ("records/1.parquet", 4)
-        assert info.modified.utcoffset() == timedelta(0)
+        assert {info.modified.tzinfo, store.list()[0].modified.tzinfo} == {UTC}
         assert abs(info.modified - before) < timedelta(minutes=1)
 
     def test_an_empty_object_is_an_object(self, store: SiteStore) -> None:
@@ -74,7 +74,7 @@ class TestSiteStore:
     @pytest.mark.parametrize("version", ["1-1", "../../a", "null", ""])
     def test_an_unknown_version_is_not_found(self, store: SiteStore, version: str) -> None:
         store.put("a", b"1")
-        with pytest.raises(ObjectNotFoundError, match=version):
+        with pytest.raises(ObjectNotFoundError, match="version"):
             store.get("a", version)
 
     def test_put_if_absent_keeps_what_is_there(self, store: SiteStore) -> None:

@@ -1,0 +1,25 @@
+"""Typed JSON documents in the coordinator's store."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from fl_assets.storage import SiteStore
+
+Document = TypeVar("Document", bound=BaseModel)
+
+
+def save(store: SiteStore, key: str, document: BaseModel) -> None:
+    """Store a document under ``key``."""
+    store.put(key, document.model_dump_json(indent=2).encode())
+
+
+def load(store: SiteStore, key: str, model: type[Document]) -> Document:
+    """Load the document under ``key``.
+
+    Raises:
+        ObjectNotFoundError: there is none.
+    """
+    return model.model_validate_json(store.get(key))

@@ -1,0 +1,196 @@
+"""Models at every hospital's test rows and, in a simulation, at all of them together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import torch
+
+from fl_assets.config import StrictModel
+from fl_assets.coordinator import documents
+from fl_assets.coordinator.preprocessors import load_preprocessors
+from fl_assets.coordinator.training import load_release, ready_sites, validation_auroc
+from fl_assets.federation.job import load_result
+from fl_assets.learning.evaluation import Evaluation, evaluate
+from fl_assets.learning.features import Preprocessor
+from fl_assets.learning.metrics import Metric, weighted_mean
+from fl_assets.learning.models import build_model
+from fl_assets.learning.training import predict
+from fl_assets.settings import Settings
+from fl_assets.site.evaluation import Scorer, SiteEvaluation, evaluate_model, labels
+from fl_assets.site.pooling import pooled
+from fl_assets.storage import SiteStore
+from fl_assets.tracking.runs import Tracking
+
+
+class ModelEvaluation(StrictModel):
+    """One model, evaluated at the hospitals.
+
+    Attributes:
+        model: its name in tables.
+        version: in the registry, None for a baseline.
+        validation_auroc: mean over hospitals on validation rows, by which candidates are chosen.
+        sites: by hospital.
+        pooled: on all test rows together; only in a simulation.
+    """
+
+    model: str
+    version: str | None = None
+    validation_auroc: float | None = None
+    sites: dict[str, SiteEvaluation]
+    pooled: Evaluation | None
+
+    @property
+    def fingerprint(self) -> str:
+        """Content hash, 16 hex digits."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+    def mean(self, metric: str) -> float | None:
+        """Return a metric's mean over the hospitals where it exists, weighted by test rows."""
+        return weighted_mean(
+            [
+                (getattr(site.evaluation, metric), site.evaluation.n)
+                for site in self.sites.values()
+                if site.evaluation is not None
+            ]
+        )
+
+    @property
+    def gain_over_age_only(self) -> float | None:
+        """Mean AUROC minus the AUROC of age alone, over hospitals where both exist."""
+        return weighted_mean(
+            [
+                (site.evaluation.auroc - site.age_only_auroc, site.evaluation.n)
+                for site in self.sites.values()
+                if site.evaluation is not None
+                and site.evaluation.auroc is not None
+                and site.age_only_auroc is not None
+            ]
+        )
+
+
+def evaluation_key(recipe: str) -> str:
+    """Where the evaluation of a recipe's latest model is in the coordinator's store."""
+    return f"evaluations/{recipe}.json"
+
+
+def load_evaluation(store: SiteStore, recipe: str) -> ModelEvaluation:
+    """Return the evaluation of a recipe's latest model.
+
+    Raises:
+        ObjectNotFoundError: it was never evaluated.
+    """
+    return documents.load(store, evaluation_key(recipe), ModelEvaluation)
+
+
+def evaluate_everywhere(
+    settings: Settings,
+    name: str,
+    preprocessor: Preprocessor,
+    scorer: Scorer,
+    *,
+    threshold: float | None,
+    run: str,
+) -> ModelEvaluation:
+    """Evaluate a model at every hospital and, in a simulation, on the pooled test rows.
+
+    The hospitals' figures are computed at the hospitals; only aggregates come back.
+    """
+    consortium = settings.consortium
+    stores = {hospital: settings.site_store(hospital) for hospital in ready_sites(settings)}
+    sites = {
+        hospital: evaluate_model(
+            store,
+            preprocessor,
+            scorer,
+            threshold=threshold,
+            minimum=consortium.minimum_cell,
+            run=run,
+        )
+        for hospital, store in stores.items()
+    }
+    together = None
+    if consortium.simulated:
+        together = evaluate_pooled(settings, stores, preprocessor, scorer, threshold)
+    return ModelEvaluation(model=name, sites=sites, pooled=together)
+
+
+def evaluate_pooled(
+    settings: Settings,
+    stores: Mapping[str, SiteStore],
+    preprocessor: Preprocessor,
+    scorer: Scorer,
+    threshold: float | None,
+) -> Evaluation:
+    """Evaluate a model on the test rows of all simulated hospitals together.
+
+    Raises:
+        NotSimulatedError: the consortium is real.
+    """
+    frame = pooled(settings.consortium, stores, "test")
+    y = labels(frame, preprocessor.cohort)
+    scores = scorer(preprocessor.transform(frame))
+    return evaluate(y, scores, threshold, settings.consortium.minimum_cell)
+
+
+def evaluate_release(settings: Settings, recipe: str) -> ModelEvaluation:
+    """Evaluate the latest model of a recipe and store the outcome.
+
+    Raises:
+        ObjectNotFoundError: the recipe was never trained.
+    """
+    store = settings.coordinator_store()
+    release = load_release(store, recipe)
+    preprocessor = load_preprocessors(store).of_kind(release.recipe.preprocessor)
+    result = load_result(store, release.run)
+    model = build_model(
+        release.recipe.model,
+        len(preprocessor.feature_names),
+        preprocessor.cohort.label.prevalence,
+        release.recipe.seed,
+    )
+    model.load_state_dict({k: torch.from_numpy(v) for k, v in result.weights.items()})
+    found = evaluate_everywhere(
+        settings,
+        recipe,
+        preprocessor,
+        lambda X: predict(model, torch.from_numpy(X)),
+        threshold=release.threshold,
+        run=release.run,
+    )
+    chosen_by = {
+        "version": release.version,
+        "validation_auroc": validation_auroc(result.history),
+    }
+    found = found.model_copy(update=chosen_by)
+    documents.save(store, evaluation_key(recipe), found)
+    return found
+
+
+def log_evaluation(settings: Settings, recipe: str, found: ModelEvaluation) -> None:
+    """Add the test figures to the model's MLflow run: the mean and each hospital's.
+
+    Raises:
+        TrackingError: MLflow could not be reached.
+    """
+    release = load_release(settings.coordinator_store(), recipe)
+    figures = {f"test/{metric}": found.mean(metric) for metric in _LOGGED}
+    for name, site in found.sites.items():
+        if site.evaluation is not None:
+            figures |= {f"{name}/test/{m}": getattr(site.evaluation, m) for m in _LOGGED}
+    tracking = Tracking(settings.tracking_uri, settings.consortium.name)
+    tracking.log(release.mlflow_run, metrics=figures)
+
+
+_LOGGED = (
+    Metric.AUROC,
+    Metric.AUPRC,
+    Metric.SENSITIVITY_AT_80_SPECIFICITY,
+    Metric.SENSITIVITY,
+    Metric.SPECIFICITY,
+    Metric.ACCURACY,
+    Metric.MAJORITY_RATE,
+    Metric.BRIER,
+    Metric.ECE,
+)

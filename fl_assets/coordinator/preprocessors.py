@@ -1,0 +1,115 @@
+"""The preprocessors of the consortium, from its cohort and the hospitals' profiles."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from fl_assets.cohorts.spec import CohortSpec
+from fl_assets.config import StrictModel
+from fl_assets.coordinator import documents
+from fl_assets.errors import FlAssetsError
+from fl_assets.learning.features import (
+    MomentsUnavailableError,
+    Preprocessor,
+    PreprocessorKind,
+)
+from fl_assets.settings import Settings
+from fl_assets.site.pooling import pooled
+from fl_assets.site.profile import HospitalProfile, pool_moments
+from fl_assets.storage import SiteStore
+
+KEY = "preprocessor/current.json"
+
+
+class NoProfileError(FlAssetsError):
+    """No hospital has a profile yet."""
+
+    def __init__(self) -> None:
+        super().__init__("no hospital has a profile yet: materialise hospital_profile first")
+
+
+class Preprocessors(StrictModel):
+    """Every kind a recipe may ask for.
+
+    Attributes:
+        public: by the cohort's published constants.
+        moments: by the pooled moments; None where too few people stand behind a column.
+        profiles: version of each profile that went in, by hospital.
+    """
+
+    public: Preprocessor
+    moments: Preprocessor | None
+    profiles: dict[str, str]
+
+    @property
+    def version(self) -> str:
+        """Content hash over all kinds, 12 hex digits."""
+        parts = self.public.version + (self.moments.version if self.moments else "")
+        return hashlib.sha256(parts.encode()).hexdigest()[:12]
+
+    def of_kind(self, kind: PreprocessorKind) -> Preprocessor:
+        """Return the preprocessor of a kind.
+
+        Raises:
+            MomentsUnavailableError: ``moments`` was asked for and does not exist.
+        """
+        if kind == "public":
+            return self.public
+        if self.moments is None:
+            raise MomentsUnavailableError("a number column")
+        return self.moments
+
+
+def build_preprocessors(
+    store: SiteStore, spec: CohortSpec, profiles: Mapping[str, HospitalProfile]
+) -> Preprocessors:
+    """Combine the profiles and store the outcome.
+
+    Args:
+        store: the coordinator's.
+        spec: the cohort.
+        profiles: by hospital.
+
+    Raises:
+        NoProfileError: there is none.
+    """
+    if not profiles:
+        raise NoProfileError
+    try:
+        moments = Preprocessor.from_moments(spec, pool_moments(profiles.values(), spec))
+    except MomentsUnavailableError:
+        moments = None
+    built = Preprocessors(
+        public=Preprocessor.public(spec),
+        moments=moments,
+        profiles={name: profile.version for name, profile in profiles.items()},
+    )
+    documents.save(store, KEY, built)
+    return built
+
+
+def pooled_fit_error(settings: Settings, built: Preprocessors) -> float:
+    """Demo only: return the largest difference from mean and deviation of the pooled rows.
+
+    Raises:
+        NotSimulatedError: the consortium is real.
+    """
+    stores = {name: settings.site_store(name) for name in built.profiles}
+    frame = pooled(settings.consortium, stores, "train")
+    differences = [0.0]
+    for name, scaling in (built.moments.scalings if built.moments else {}).items():
+        values = frame[name].dropna().to_numpy(dtype=np.float64)
+        differences += [abs(values.mean() - scaling.center), abs(values.std() - scaling.scale)]
+    return float(max(differences))
+
+
+def load_preprocessors(store: SiteStore) -> Preprocessors:
+    """Return the current preprocessors.
+
+    Raises:
+        ObjectNotFoundError: they were never built.
+    """
+    return documents.load(store, KEY, Preprocessors)

@@ -1,0 +1,31 @@
+"""Simulation only: putting a hospital's share of a public data set where uploads arrive."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pandas as pd
+
+from fl_assets.cohorts.spec import CohortSpec
+from fl_assets.site.intake import INCOMING
+from fl_assets.storage import SiteStore
+
+PREFIX = f"{INCOMING}simulated-"
+
+
+def upload(store: SiteStore, rows: pd.DataFrame, spec: CohortSpec) -> str:
+    """Put rows into a simulated hospital's ``incoming/`` as a CSV and return their version.
+
+    The object is named by its content, so dealing the same rows again leaves it alone; what an
+    earlier simulation dealt is removed, since another data set's rows would mix with these.
+    """
+    text = rows.to_csv(index=False, na_rep=spec.missing_markers[0], lineterminator="\n")
+    data = text.encode()
+    version = hashlib.sha256(data).hexdigest()[:16]
+    key = f"{PREFIX}{version}.csv"
+    if not store.exists(key):
+        store.put(key, data)
+    for earlier in store.list(PREFIX):
+        if earlier.key != key:
+            store.delete(earlier.key)
+    return version

@@ -1,0 +1,49 @@
+"""All definitions on one screen."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from fl_assets.defs.baselines import baseline_assets
+from fl_assets.defs.federation import federation_assets
+from fl_assets.defs.governance import governance_assets
+from fl_assets.defs.hospitals import hospital_assets
+from fl_assets.defs.ingest import ingest_assets
+from fl_assets.defs.jobs import refresh_hospital, retraining_schedule, train_and_promote
+from fl_assets.defs.resources import Platform
+from fl_assets.defs.sensors import hospital_roster
+from fl_assets.federation.recipe import recipe_names
+from fl_assets.settings import Settings
+
+
+def build(settings: Settings) -> dg.Definitions:
+    """Return the definitions of a consortium.
+
+    Raises:
+        ConfigFileError: consortium, cohort or recipes are missing or do not fit.
+    """
+    simulated = settings.consortium.simulated
+    recipes = dg.StaticPartitionsDefinition(recipe_names(settings.recipes))
+    training = train_and_promote(recipes)
+    return dg.Definitions(
+        assets=[
+            # Demo-only assets do not exist on a real consortium.
+            *(ingest_assets(settings) if simulated else []),
+            *hospital_assets(settings),
+            *baseline_assets(settings),
+            *federation_assets(settings, recipes),
+            *governance_assets(settings),
+        ],
+        jobs=[refresh_hospital(simulated), training],
+        schedules=[retraining_schedule(training, recipes)],
+        sensors=[hospital_roster],
+        resources={"platform": Platform.of(settings)},
+        # A step in a process of its own would import torch and MLflow anew, seconds each time.
+        executor=dg.in_process_executor,
+    )
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Return the definitions of this checkout, by the environment."""
+    return build(Settings.from_environment())

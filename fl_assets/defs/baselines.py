@@ -1,0 +1,114 @@
+"""Bounds of the federation: each hospital alone, and all rows in one place (demo only)."""
+
+import dagster as dg
+
+from fl_assets.defs.common import (
+    COORDINATOR,
+    DEMO,
+    SITE,
+    count_table,
+    failing_clearly,
+    markdown_table,
+)
+from fl_assets.defs.partitions import HOSPITALS
+from fl_assets.defs.resources import Platform
+from fl_assets.settings import Settings
+
+
+def baseline_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    """Return ``local_baseline`` and, in a simulation, ``centralized_baseline``."""
+
+    @dg.asset(
+        deps=["hospital_partitions"],
+        partitions_def=HOSPITALS,
+        backfill_policy=dg.BackfillPolicy.multi_run(1),
+        group_name="baselines",
+        kinds={"sklearn"},
+        owners=SITE,
+        code_version="1",
+        description="Lower bound: logistic regression on the hospital's own rows alone, tuned on "
+        "its validation rows, scored on its own test rows. The model stays at the hospital.",
+    )
+    def local_baseline(
+        context: dg.AssetExecutionContext, platform: Platform
+    ) -> dg.MaterializeResult:
+        from fl_assets.coordinator import documents
+        from fl_assets.coordinator.baselines import SEED
+        from fl_assets.coordinator.comparison import local_key
+        from fl_assets.learning.features import Preprocessor
+        from fl_assets.reporting.text import interval
+        from fl_assets.site.evaluation import evaluate_model, fit_local
+
+        settings, hospital = platform.settings, context.partition_key
+        store, preprocessor = settings.site_store(hospital), Preprocessor.public(settings.cohort)
+        with failing_clearly():
+            alone = fit_local(store, preprocessor, SEED)
+            found = evaluate_model(
+                store,
+                preprocessor,
+                alone.scores,
+                threshold=None,
+                minimum=settings.consortium.minimum_cell,
+                run=context.run.run_id,
+            )
+            documents.save(settings.coordinator_store(), local_key(hospital), found)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(found.partitions),
+            metadata={
+                "auroc": interval(found.evaluation),
+                "test_positives": found.evaluation.positives if found.evaluation else "n/a",
+                "chosen": count_table(alone.params, "parameter", "value"),
+            },
+        )
+
+    @dg.asset(
+        deps=["hospital_partitions"],
+        group_name="baselines",
+        kinds={"sklearn", "pytorch"},
+        owners=COORDINATOR,
+        tags=DEMO,
+        code_version="1",
+        description="Upper bound, demo only: majority class, age only, logistic regression, "
+        "gradient boosting and a neural network on pooled rows, tuned on validation.",
+        check_specs=[
+            dg.AssetCheckSpec(
+                "beats_age_only",
+                asset="centralized_baseline",
+                description="Logistic regression ranks better than age alone.",
+            )
+        ],
+    )
+    def centralized_baseline(platform: Platform) -> dg.MaterializeResult:
+        from fl_assets.coordinator.baselines import fit_centralised
+        from fl_assets.reporting.text import interval
+
+        with failing_clearly():
+            models = fit_centralised(platform.settings).models
+        areas = {
+            name: model.evaluation.pooled.auroc or 0.0
+            for name, model in models.items()
+            if model.evaluation.pooled is not None
+        }
+        versions = {h: s.partitions for h, s in models["age_only"].evaluation.sites.items()}
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion("-".join(v[:8] for v in versions.values())),
+            metadata={
+                "models": markdown_table(
+                    ["model", "AUROC, pooled test rows", "tried", "chosen on validation"],
+                    [
+                        (name, interval(m.evaluation.pooled), m.tried, m.params)
+                        for name, m in models.items()
+                    ],
+                )
+            },
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name="beats_age_only",
+                    passed=areas["logistic_regression"] > areas["age_only"],
+                    severity=dg.AssetCheckSeverity.WARN,
+                    metadata=areas,
+                )
+            ],
+        )
+
+    return [local_baseline, *([centralized_baseline] if settings.consortium.simulated else [])]

@@ -1,0 +1,250 @@
+"""The federation: preprocessor, recipes, models, and their evaluation at the hospitals."""
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from fl_assets.defs.common import (
+    COORDINATOR,
+    count_table,
+    failing_clearly,
+    markdown_table,
+    picture,
+)
+from fl_assets.defs.resources import Platform
+from fl_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from fl_assets.coordinator.evaluation import ModelEvaluation
+
+
+def federation_assets(
+    settings: Settings, recipes: dg.StaticPartitionsDefinition
+) -> list[dg.AssetsDefinition]:
+    """Return ``preprocessor``, ``recipe``, ``federated_model`` and ``federated_evaluation``."""
+    contract = settings.cohort.version
+    simulated = settings.consortium.simulated
+    gates = settings.consortium.promotion
+
+    @dg.asset(
+        deps=["hospital_profile"],
+        group_name="federation",
+        kinds={"json"},
+        owners=COORDINATOR,
+        code_version=f"1.{contract}",
+        description="From raw columns to features, the same at every site: public clinical "
+        "ranges, or moments combined from the profiles.",
+        check_specs=[
+            dg.AssetCheckSpec(
+                "equals_pooled_fit",
+                asset="preprocessor",
+                description="Moments of the profiles equal a fit on pooled rows to 1e-9.",
+            )
+        ]
+        if simulated
+        else [],
+    )
+    def preprocessor(platform: Platform) -> dg.MaterializeResult:
+        from fl_assets.coordinator.preprocessors import build_preprocessors, pooled_fit_error
+        from fl_assets.coordinator.training import ready_sites
+        from fl_assets.site.profile import load_profile
+
+        settings = platform.settings
+        with failing_clearly():
+            profiles = {
+                name: load_profile(settings.site_store(name)) for name in ready_sites(settings)
+            }
+            built = build_preprocessors(settings.coordinator_store(), settings.cohort, profiles)
+            error = pooled_fit_error(settings, built) if simulated else 0.0
+        scalings = built.moments.scalings if built.moments else {}
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(built.version),
+            metadata={
+                "features": len(built.public.feature_names),
+                "feature_names": ", ".join(built.public.feature_names),
+                "profiles": count_table(built.profiles, "hospital", "profile"),
+                "moments": markdown_table(
+                    ["column", "mean", "standard deviation"],
+                    [(n, f"{s.center:.6g}", f"{s.scale:.6g}") for n, s in scalings.items()],
+                ),
+            },
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name="equals_pooled_fit",
+                    passed=error <= 1e-9,
+                    metadata={"largest_difference": error},
+                )
+            ]
+            if simulated
+            else [],
+        )
+
+    @dg.asset(
+        partitions_def=recipes,
+        group_name="federation",
+        kinds={"yaml"},
+        owners=COORDINATOR,
+        code_version="1",
+        description="A recipe file, validated. Its content hash is the data version, so an edit "
+        "makes exactly that recipe's model stale.",
+    )
+    def recipe(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
+        from fl_assets.federation.recipe import load_recipe
+
+        with failing_clearly():
+            found = load_recipe(platform.settings.recipes / f"{context.partition_key}.yaml")
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(found.hash),
+            metadata={
+                "description": found.description,
+                "recipe": dg.MetadataValue.json(found.model_dump(mode="json")),
+            },
+        )
+
+    @dg.asset(
+        deps=[
+            recipe,
+            preprocessor,
+            dg.AssetDep("hospital_partitions", partition_mapping=dg.AllPartitionMapping()),
+        ],
+        partitions_def=recipes,
+        backfill_policy=dg.BackfillPolicy.multi_run(1),
+        group_name="federation",
+        kinds={"flower", "pytorch", "mlflow"},
+        owners=COORDINATOR,
+        code_version="1",
+        # Nothing trained is lost when MLflow is away for a moment: the retry only registers.
+        retry_policy=dg.RetryPolicy(max_retries=2, delay=5),
+        description="One federated training over the hospitals: an MLflow run and a registered "
+        "model version with its release record.",
+        check_specs=[
+            dg.AssetCheckSpec(
+                "training_complete",
+                asset="federated_model",
+                blocking=True,
+                description="Every round ran with the quorum; the loss is a number and fell.",
+            )
+        ],
+    )
+    def federated_model(
+        context: dg.AssetExecutionContext, platform: Platform
+    ) -> dg.MaterializeResult:
+        from fl_assets.coordinator.summary import history_plot
+        from fl_assets.coordinator.training import load_history, train
+        from fl_assets.federation.recipe import load_recipe
+        from fl_assets.federation.runtimes.inprocess import InProcessRuntime
+
+        settings = platform.settings
+        with failing_clearly():
+            asked = load_recipe(settings.recipes / f"{context.partition_key}.yaml")
+            tags = {"dagster.run_id": context.run.run_id, "dagster.partition": asked.name}
+            release = train(settings, asked, InProcessRuntime(), tags)
+            history = load_history(settings.coordinator_store(), release)
+        losses = [report.train_loss for report in history.rounds]
+        first, last = losses[0], losses[-1]
+        dropouts = sum(len(report.dropouts) for report in history.rounds)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(release.run),
+            metadata={
+                "model": f"{release.model} version {release.version}",
+                "mlflow_run_id": release.mlflow_run,
+                "rounds": len(history.rounds),
+                "hospitals": ", ".join(sorted(release.hospitals)),
+                "dropouts": dropouts,
+                "threshold": release.threshold,
+                "validation_auroc": history.rounds[-1].validation_auroc or "n/a",
+                "history": picture(history_plot(history)),
+                "release_record": dg.MetadataValue.json(release.model_dump(mode="json")),
+            },
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name="training_complete",
+                    passed=len(losses) == asked.rounds
+                    and first is not None
+                    and last is not None
+                    and (last < first or asked.rounds == 1),
+                    metadata={"rounds": len(losses), "dropouts": dropouts},
+                )
+            ],
+        )
+
+    @dg.asset(
+        deps=[federated_model],
+        partitions_def=recipes,
+        backfill_policy=dg.BackfillPolicy.multi_run(1),
+        group_name="federation",
+        kinds={"pytorch"},
+        owners=COORDINATOR,
+        code_version="1",
+        description="The model on every hospital's untouched test rows, computed at the hospital.",
+        check_specs=[
+            dg.AssetCheckSpec(
+                "metric_floors",
+                asset="federated_evaluation",
+                blocking=True,
+                description="Mean AUROC and calibration error are within the promotion gates.",
+            )
+        ],
+    )
+    def federated_evaluation(
+        context: dg.AssetExecutionContext, platform: Platform
+    ) -> dg.MaterializeResult:
+        from fl_assets.coordinator.evaluation import evaluate_release, log_evaluation
+        from fl_assets.learning.metrics import Metric
+
+        settings = platform.settings
+        with failing_clearly():
+            found = evaluate_release(settings, context.partition_key)
+            log_evaluation(settings, context.partition_key, found)
+        auroc, ece = found.mean(Metric.AUROC), found.mean(Metric.ECE)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(found.fingerprint),
+            metadata={
+                "mean_auroc": auroc if auroc is not None else "n/a",
+                "mean_ece": ece if ece is not None else "n/a",
+                **_evaluation_metadata(found),
+            },
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name="metric_floors",
+                    passed=auroc is not None
+                    and ece is not None
+                    and auroc >= gates.min_auroc
+                    and ece <= gates.max_ece,
+                    metadata={"min_auroc": gates.min_auroc, "max_ece": gates.max_ece},
+                )
+            ],
+        )
+
+    return [preprocessor, recipe, federated_model, federated_evaluation]
+
+
+def _evaluation_metadata(found: "ModelEvaluation") -> dict[str, dg.MetadataValue]:
+    from fl_assets.coordinator.summary import evaluation_plots
+    from fl_assets.reporting.text import interval
+
+    shown = {name: site.evaluation for name, site in found.sites.items()}
+    subgroups = [
+        (
+            name,
+            column,
+            group,
+            subgroup.n,
+            "n/a" if subgroup.auroc is None else f"{subgroup.auroc:.3f}",
+        )
+        for name, site in found.sites.items()
+        for column, groups in site.subgroups.items()
+        for group, subgroup in groups.items()
+    ]
+    return {
+        "hospitals": markdown_table(
+            ["hospital", "test rows", "positives", "AUROC", "Brier", "ECE"],
+            [
+                (name, e.n, e.positives, interval(e), f"{e.brier:.4f}", f"{e.ece:.4f}")
+                for name, e in shown.items()
+                if e is not None
+            ],
+        ),
+        "subgroups": markdown_table(["hospital", "column", "group", "rows", "AUROC"], subgroups),
+        **{p.alt.lower().replace(" ", "_"): picture(p) for p in evaluation_plots(found)},
+    }

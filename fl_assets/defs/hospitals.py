@@ -1,0 +1,184 @@
+"""What happens at one hospital after an upload: records, partitions, profile."""
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from fl_assets.defs.common import SITE, count_table, digest, failing_clearly, picture
+from fl_assets.defs.partitions import HOSPITALS
+from fl_assets.defs.resources import Platform
+from fl_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from fl_assets.cohorts.spec import CohortSpec
+    from fl_assets.site.profile import HospitalProfile
+
+
+def hospital_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    """Return ``hospital_records``, ``hospital_partitions`` and ``hospital_profile``."""
+    contract = settings.cohort.version
+    split = digest(settings.consortium.split)
+    # One hospital = one run = one retry unit = one set of credentials.
+    one_run_each = dg.BackfillPolicy.multi_run(1)
+
+    @dg.asset(
+        deps=["hospital_uploads"] if settings.consortium.simulated else [],
+        partitions_def=HOSPITALS,
+        backfill_policy=one_run_each,
+        group_name="hospital",
+        kinds={"parquet", "pandera"},
+        owners=SITE,
+        code_version=f"1.{contract}",
+        description="All accepted uploads of the hospital, validated and deduplicated by id "
+        "(latest wins), quarantine beside it.",
+        check_specs=[
+            dg.AssetCheckSpec(
+                "rows_accounted_for",
+                asset="hospital_records",
+                blocking=True,
+                description="Rows in = accepted + quarantined + duplicates.",
+            ),
+            dg.AssetCheckSpec(
+                "uploads_readable",
+                asset="hospital_records",
+                description="No uploaded file was refused as a whole.",
+            ),
+        ],
+    )
+    def hospital_records(
+        context: dg.AssetExecutionContext, platform: Platform
+    ) -> dg.MaterializeResult:
+        from fl_assets.site.intake import collect_records
+
+        settings = platform.settings
+        with failing_clearly():
+            manifest = collect_records(settings.site_store(context.partition_key), settings.cohort)
+        counts = manifest.counts
+        refused = {u.key: u.refused for u in manifest.uploads if u.refused}
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(manifest.version),
+            metadata={
+                "rows_in": counts.rows_in,
+                "dagster/row_count": counts.accepted,
+                "quarantined": counts.quarantined,
+                "duplicates": counts.duplicates,
+                "uploads": len(manifest.uploads),
+                "quarantine_reasons": count_table(manifest.reasons, "reason", "rows"),
+            },
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name="rows_accounted_for",
+                    passed=counts.reconciled,
+                    metadata={"rows_in": counts.rows_in, "accepted": counts.accepted},
+                ),
+                dg.AssetCheckResult(
+                    check_name="uploads_readable",
+                    passed=not refused,
+                    severity=dg.AssetCheckSeverity.WARN,
+                    metadata={"refused": count_table(refused, "upload", "reason")},
+                ),
+            ],
+        )
+
+    @dg.asset(
+        deps=[hospital_records],
+        partitions_def=HOSPITALS,
+        backfill_policy=one_run_each,
+        group_name="hospital",
+        kinds={"parquet"},
+        owners=SITE,
+        code_version=f"1.{split}",
+        description="Train, validation and test Parquet. A record's part is a keyed hash of its "
+        "id, so it never changes side when data is added.",
+        check_specs=[
+            dg.AssetCheckSpec(
+                "partition_manifest",
+                asset="hospital_partitions",
+                blocking=True,
+                description="Files as the manifest says; no row in two parts, none lost.",
+            )
+        ],
+    )
+    def hospital_partitions(
+        context: dg.AssetExecutionContext, platform: Platform
+    ) -> dg.MaterializeResult:
+        from fl_assets.site.partitions import build_partitions, verify
+
+        settings = platform.settings
+        store = settings.site_store(context.partition_key)
+        with failing_clearly():
+            manifest = build_partitions(store, settings.cohort, settings.consortium.split)
+            problems = verify(store, settings.cohort)
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(manifest.version),
+            metadata={
+                "dagster/row_count": manifest.rows,
+                "parts": count_table(
+                    {p: f.rows for p, f in manifest.files.items()}, "part", "rows"
+                ),
+                "records": manifest.records,
+                "sha256": count_table(
+                    {p: f.sha256 for p, f in manifest.files.items()}, "part", "sha256"
+                ),
+            },
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name="partition_manifest",
+                    passed=not problems,
+                    metadata={"problems": "; ".join(problems) or "none"},
+                )
+            ],
+        )
+
+    @dg.asset(
+        deps=[hospital_partitions],
+        partitions_def=HOSPITALS,
+        backfill_policy=one_run_each,
+        group_name="hospital",
+        kinds={"json"},
+        owners=SITE,
+        code_version=f"1.{settings.consortium.minimum_cell}",
+        description="Aggregate statistics of the training rows with a minimum count per cell: all "
+        "that the hospital tells of its data. Written to its egress log.",
+    )
+    def hospital_profile(
+        context: dg.AssetExecutionContext, platform: Platform
+    ) -> dg.MaterializeResult:
+        from fl_assets.site.profile import build_profile
+
+        settings = platform.settings
+        with failing_clearly():
+            profile = build_profile(
+                settings.site_store(context.partition_key),
+                settings.cohort,
+                settings.consortium.minimum_cell,
+                context.run.run_id,
+            )
+        return dg.MaterializeResult(
+            data_version=dg.DataVersion(profile.version),
+            metadata={
+                "training_rows": profile.rows,
+                **_profile_plots(context.partition_key, profile, settings.cohort),
+            },
+        )
+
+    return [hospital_records, hospital_partitions, hospital_profile]
+
+
+def _profile_plots(
+    hospital: str, profile: "HospitalProfile", spec: "CohortSpec"
+) -> dict[str, dg.MetadataValue]:
+    from fl_assets.reporting import data_plots
+    from fl_assets.reporting.html import Picture
+
+    balance = data_plots.class_balance({hospital: (profile.label["1"], profile.rows)})
+    histograms = {
+        column.name: (column.bins, list(profile.histograms[column.name].values()))
+        for column in spec.numbers
+    }
+    units = {column.name: column.unit for column in spec.numbers}
+    distributions = data_plots.distributions(histograms, profile.counts, units)
+    return {
+        "class_balance": picture(Picture(balance, "Class balance of the training rows")),
+        "distributions": picture(Picture(distributions, "Distributions of the training rows")),
+    }

@@ -1,0 +1,67 @@
+"""Jobs and the schedule for retraining."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from fl_assets.defs.partitions import HOSPITALS
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import (
+        UnresolvedAssetJobDefinition,
+    )
+
+TRAIN_AND_PROMOTE = "train_and_promote"
+
+
+def refresh_hospital(simulated: bool) -> UnresolvedAssetJobDefinition:
+    """Everything that follows an upload at one hospital, in one run."""
+    selected = ["hospital_records", "hospital_partitions", "hospital_profile", "local_baseline"]
+    if simulated:
+        selected.insert(0, "hospital_uploads")
+    return dg.define_asset_job(
+        "refresh_hospital",
+        selection=dg.AssetSelection.assets(*selected),
+        partitions_def=HOSPITALS,
+        description="Collect, validate and partition a hospital's uploads; profile and baseline.",
+    )
+
+
+def train_and_promote(recipes: dg.StaticPartitionsDefinition) -> UnresolvedAssetJobDefinition:
+    """Train a recipe, evaluate it everywhere, compare, promote if every gate is passed."""
+    return dg.define_asset_job(
+        TRAIN_AND_PROMOTE,
+        selection=dg.AssetSelection.assets(
+            "preprocessor",
+            "recipe",
+            "federated_model",
+            "federated_evaluation",
+            "model_comparison",
+            "champion_model",
+        ),
+        partitions_def=recipes,
+        description="One recipe from preprocessor to champion.",
+    )
+
+
+def retraining_schedule(
+    job: UnresolvedAssetJobDefinition, recipes: dg.StaticPartitionsDefinition
+) -> dg.ScheduleDefinition:
+    """Every recipe on the first of the month, off until somebody turns it on."""
+
+    @dg.schedule(
+        name="monthly_retraining",
+        job=job,
+        cron_schedule="0 3 1 * *",
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description="Retrain every recipe on the first of the month at 03:00 UTC.",
+    )
+    def monthly_retraining(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
+        month = context.scheduled_execution_time.strftime("%Y-%m")
+        for name in recipes.get_partition_keys():
+            yield dg.RunRequest(run_key=f"{name}:{month}", partition_key=name)
+
+    return monthly_retraining

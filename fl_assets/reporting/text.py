@@ -1,0 +1,14 @@
+"""Figures in words."""
+
+from __future__ import annotations
+
+from fl_assets.learning.evaluation import Evaluation
+
+
+def interval(found: Evaluation | None) -> str:
+    """Return an AUROC with its interval and the positives behind it, or n/a."""
+    if found is None or found.auroc is None:
+        return "n/a"
+    if found.auroc_low is None or found.auroc_high is None:
+        return f"{found.auroc:.3f}"
+    return f"{found.auroc:.3f} [{found.auroc_low:.3f}, {found.auroc_high:.3f}]"

@@ -1,0 +1,103 @@
+"""Small HTTP servers that misbehave the way S3 and networks do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from urllib.parse import urlsplit
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def handle_any(self) -> None:
+        raise NotImplementedError
+
+    def do_GET(self) -> None:
+        self.handle_any()
+
+    def do_PUT(self) -> None:
+        self.handle_any()
+
+    def do_HEAD(self) -> None:
+        self.handle_any()
+
+    def body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+
+    def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response_only(status)
+        for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Yield the URL of a server that runs in a thread."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def refusing_s3(status: int, code: str) -> Iterator[str]:
+    """An S3 whose bucket keeps versions, and that answers everything else with an error."""
+
+    class Refusing(_Handler):
+        def handle_any(self) -> None:
+            self.body()
+            if urlsplit(self.path).query == "versioning":
+                xml = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
+                self.answer(200, xml.encode())
+            else:
+                xml = f"<Error><Code>{code}</Code><Message>as S3 puts it</Message></Error>"
+                body = b"" if self.command == "HEAD" else xml.encode()
+                self.answer(status, body, {"x-amz-bucket-region": "eu-west-1"})
+
+    with serving(Refusing) as url:
+        yield url
+
+
+@contextmanager
+def flaky_proxy(target: str, faults: dict[str, int]) -> Iterator[str]:
+    """A proxy that breaks off the answers to object requests.
+
+    Args:
+        target: URL to forward to.
+        faults: how many answers of each method still break off; counted down. A PUT loses its
+            answer, although it was carried out; a GET gets half of it.
+    """
+
+    class Flaky(_Handler):
+        def handle_any(self) -> None:
+            upstream = HTTPConnection(urlsplit(target).netloc)
+            upstream.request(self.command, self.path, self.body(), dict(self.headers.items()))
+            response = upstream.getresponse()
+            body = response.read()
+            upstream.close()
+            headers = {k: v for k, v in response.getheaders() if k != "Connection"}
+            if "versioning" in self.path or not faults.get(self.command):
+                self.answer(response.status, body, headers)
+                return
+            faults[self.command] -= 1
+            self.close_connection = True
+            if self.command == "GET":
+                whole = {**headers, "Content-Length": str(len(body))}
+                self.answer(response.status, body[: len(body) // 2], whole)
+
+    with serving(Flaky) as url:
+        yield url
