@@ -52,7 +52,7 @@ def train_epochs(
 
     Args:
         model: [n, d] to [n, 1] logits; its present weights are the start.
-        X: float32 [n, d].
+        X: float32 [n, d], n > 0.
         y: float32 [n], 0 or 1.
         optimizer: built fresh here.
         epochs: passes over the rows.
@@ -68,10 +68,10 @@ def train_epochs(
     parameters = list(model.parameters())
     anchor = [p.detach().clone() for p in parameters] if proximal_mu else []
     shuffle = torch.Generator().manual_seed(seed)
-    loss_sum = torch.zeros(())
+    losses: list[Tensor] = []
     for _ in range(epochs):
         order = torch.randperm(len(X), generator=shuffle)
-        loss_sum = torch.zeros(())
+        losses.clear()
         # One gather per epoch and views per batch: a gather per batch costs twice as much.
         for xb, yb in zip(
             X[order].split(batch_size), y[order].unsqueeze(1).split(batch_size), strict=True
@@ -84,8 +84,9 @@ def train_epochs(
                     if p.grad is not None:
                         p.grad.add_(p.detach() - start, alpha=proximal_mu)
             descent.step()
-            loss_sum += loss.detach() * len(xb)
-    return float(loss_sum) / max(len(X), 1)
+            losses.append(loss.detach())
+    sizes = torch.tensor([len(yb) for yb in y.split(batch_size)], dtype=torch.float32)
+    return float(torch.dot(torch.stack(losses), sizes) / sizes.sum())
 
 
 @torch.no_grad()
