@@ -10,6 +10,7 @@ from pathlib import Path
 from fl_assets.cohorts.spec import CohortSpec, load_cohort
 from fl_assets.config import load_yaml_model
 from fl_assets.consortium import Consortium
+from fl_assets.errors import FlAssetsError
 from fl_assets.storage import SiteStore, open_store
 
 
@@ -24,6 +25,7 @@ class Settings:
         tracking_uri: of MLflow, ``MLFLOW_TRACKING_URI``; SQLite in ``home`` by default.
         coordinator_uri: of the coordinator's own store, ``FLA_COORDINATOR``.
         data: where ``raw_dataset`` comes from, ``DATA``: ``synthetic``, ``kaggle`` or a path.
+        synthetic_rows: rows that the generator makes, ``FLA_SYNTHETIC_ROWS``.
     """
 
     home: Path
@@ -32,6 +34,7 @@ class Settings:
     tracking_uri: str
     coordinator_uri: str
     data: str = "synthetic"
+    synthetic_rows: int = 5110
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -44,6 +47,7 @@ class Settings:
             tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db"),
             coordinator_uri=os.environ.get("FLA_COORDINATOR", (home / "coordinator").as_uri()),
             data=os.environ.get("DATA") or "synthetic",
+            synthetic_rows=_positive("FLA_SYNTHETIC_ROWS", 5110),
         )
 
     @cached_property
@@ -80,3 +84,14 @@ class Settings:
     def coordinator_store(self) -> SiteStore:
         """Open the coordinator's own store, which holds no row of a real hospital."""
         return open_store(self.coordinator_uri)
+
+
+class EnvironmentVariableError(FlAssetsError):
+    """An environment variable holds something else than it should."""
+
+
+def _positive(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    if not text.isdecimal() or int(text) < 1:
+        raise EnvironmentVariableError(f"{name} is {text!r}: set it to a positive whole number")
+    return int(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import pandas as pd
 
@@ -44,7 +44,9 @@ class HeaderError(BadDataError):
     """A header that does not name the cohort's columns, each once."""
 
 
-def read_rows(data: bytes, spec: CohortSpec, name: str) -> pd.DataFrame:
+def read_rows(
+    data: bytes, spec: CohortSpec, name: str, optional: Collection[str] = ()
+) -> pd.DataFrame:
     """Read a delimited file with a header line into raw rows.
 
     The delimiter (comma, semicolon, tab or bar) is the one that splits the header into the most
@@ -55,11 +57,12 @@ def read_rows(data: bytes, spec: CohortSpec, name: str) -> pd.DataFrame:
         data: the file's bytes, UTF-8 with or without byte order mark.
         spec: the cohort; the header must name its file columns, in any order.
         name: of the file, for messages.
+        optional: columns that the header may leave out.
 
     Returns:
         One row per data row: the line number in ``_line``, what is wrong with the row's shape in
-        ``_problem`` (None if nothing), and ``spec.file_columns`` as stripped text (None in a row
-        of the wrong shape).
+        ``_problem`` (None if nothing), and those of ``spec.file_columns`` that the header names as
+        stripped text (None in a row of the wrong shape).
 
     Raises:
         EmptyFileError: no data row.
@@ -68,7 +71,7 @@ def read_rows(data: bytes, spec: CohortSpec, name: str) -> pd.DataFrame:
         HeaderError: columns missing, unknown or named twice.
     """
     text = _decode(data, name)
-    header, delimiter = _header(text, spec, name)
+    header, delimiter = _header(text, spec, name, optional)
     lines: list[int] = []
     problems: list[str | None] = []
     rows: list[list[str]] = []
@@ -84,7 +87,9 @@ def read_rows(data: bytes, spec: CohortSpec, name: str) -> pd.DataFrame:
         raise EmptyFileError(name)
     if len(problems) and problems[-1] is not None and not text.endswith(("\n", "\r")):
         raise TruncatedFileError(name, lines[-1])
-    frame = pd.DataFrame(rows, columns=header, dtype=object)[spec.file_columns]
+    frame = pd.DataFrame(rows, columns=header, dtype=object)[
+        [column for column in spec.file_columns if column in header]
+    ]
     frame.insert(0, LINE, lines)
     frame.insert(1, PROBLEM, pd.Series(problems, dtype=object))
     return frame
@@ -102,7 +107,9 @@ def _decode(data: bytes, name: str) -> str:
     return text
 
 
-def _header(text: str, spec: CohortSpec, name: str) -> tuple[list[str], str]:
+def _header(
+    text: str, spec: CohortSpec, name: str, optional: Collection[str]
+) -> tuple[list[str], str]:
     first = text.lstrip().splitlines()[0]
     wanted = set(spec.file_columns)
 
@@ -111,7 +118,7 @@ def _header(text: str, spec: CohortSpec, name: str) -> tuple[list[str], str]:
 
     delimiter = max(DELIMITERS, key=lambda d: len(wanted & set(split(d))))
     header = split(delimiter)
-    missing = [column for column in spec.file_columns if column not in header]
+    missing = [c for c in spec.file_columns if c not in header and c not in optional]
     unknown = [column for column in header if column not in wanted]
     twice = sorted({column for column in header if header.count(column) > 1})
     faults = [

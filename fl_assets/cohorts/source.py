@@ -59,7 +59,7 @@ def fetch(source: str, spec: CohortSpec, rows: int, seed: int) -> RawFile:
     if source == KAGGLE:
         return _download(spec)
     path = Path(source)
-    return _raw(path.name, _read(path), str(path))
+    return _raw(path.name, read_file(path), str(path))
 
 
 def _raw(name: str, data: bytes, origin: str) -> RawFile:
@@ -74,15 +74,20 @@ def _generate(spec: CohortSpec, rows: int, seed: int) -> RawFile:
     return _raw(f"{spec.name}-synthetic.csv", text.encode(), origin)
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        SourceFileError: it is missing, a folder, unreadable or empty.
+    """
     if path.is_dir():
         raise SourceFileError(f"{path} is a folder; name the file in it")
     try:
         data = path.read_bytes()
     except OSError as error:
         raise SourceFileError(
-            f"{path} cannot be read ({error.strerror}); DATA is {SYNTHETIC}, {KAGGLE} or the path "
-            "of a file"
+            f"{path} cannot be read ({error.strerror}); check the path. A data source is "
+            f"{SYNTHETIC}, {KAGGLE} or the path of a file"
         ) from error
     if not data:
         raise SourceFileError(f"{path} is empty; download or export it again")

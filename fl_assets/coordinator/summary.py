@@ -41,14 +41,14 @@ def comparison_table(comparison: Comparison) -> Table:
     where = "the pooled test rows" if pooled else "mean over hospitals' test rows"
     return Table(
         f"Every model on {where}; AUROC with its 95 % interval",
-        ["model", "kind", "AUROC", *_COLUMNS],
+        ["model", "kind", "AUROC [95 %]", *_COLUMNS],
         rows,
     )
 
 
 _COLUMNS = {
     "AUPRC": Metric.AUPRC,
-    "sensitivity at 80 % specificity": Metric.SENSITIVITY_AT_80_SPECIFICITY,
+    "sens. at 80 % spec.": Metric.SENSITIVITY_AT_80_SPECIFICITY,
     "Brier": Metric.BRIER,
     "ECE": Metric.ECE,
     "accuracy": Metric.ACCURACY,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 RAW = "raw/current.parquet"
 VALIDATED = "validated/current.parquet"
-SYNTHETIC_ROWS, SYNTHETIC_SEED = 5110, 0
+SYNTHETIC_SEED = 0
 
 
 def ingest_assets(settings: Settings) -> list[dg.AssetsDefinition]:
@@ -49,7 +49,7 @@ def ingest_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
         settings = platform.settings
         with failing_clearly():
-            raw = fetch(settings.data, settings.cohort, SYNTHETIC_ROWS, SYNTHETIC_SEED)
+            raw = fetch(settings.data, settings.cohort, settings.synthetic_rows, SYNTHETIC_SEED)
             frame = read_rows(raw.data, settings.cohort, raw.name)
             store = settings.coordinator_store()
             store.put("raw/current.csv", raw.data)

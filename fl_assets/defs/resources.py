@@ -9,7 +9,7 @@ import dagster as dg
 from fl_assets.settings import Settings
 
 
-class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
+class Platform(dg.ConfigurableResource):
     """A checkout's configuration and stores, as :class:`fl_assets.settings.Settings` has them."""
 
     home: str
@@ -18,6 +18,7 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
     tracking_uri: str
     coordinator_uri: str
     data: str
+    synthetic_rows: int
 
     @classmethod
     def of(cls, settings: Settings) -> Platform:
@@ -29,6 +30,7 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
             tracking_uri=settings.tracking_uri,
             coordinator_uri=settings.coordinator_uri,
             data=settings.data,
+            synthetic_rows=settings.synthetic_rows,
         )
 
     @property
@@ -41,4 +43,5 @@ class Platform(dg.ConfigurableResource):  # type: ignore[type-arg]
             tracking_uri=self.tracking_uri,
             coordinator_uri=self.coordinator_uri,
             data=self.data,
+            synthetic_rows=self.synthetic_rows,
         )

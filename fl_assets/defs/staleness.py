@@ -38,7 +38,5 @@ class Staleness:
     def is_fresh(self, asset: str, partition: str | None = None) -> bool:
         """Tell whether the asset (its partition) exists and nothing it depends on has changed."""
         # The resolver caches what it has read, so each question gets a new one.
-        resolver = CachingStaleStatusResolver(
-            self._instance, self._graph, _Loaders(self._instance)
-        )
+        resolver = CachingStaleStatusResolver(self._instance, self._graph, _Loaders(self._instance))
         return resolver.get_status(dg.AssetKey(asset), partition) == StaleStatus.FRESH

@@ -55,16 +55,17 @@ class Baseline:
         params: the chosen configuration; ``tuned_on``, what it was chosen by; ``why`` where that
             is not validation. JSON-able.
         tried: configurations compared; 1 where nothing was tuned.
+        predict: from features [n, k] to the probability of label 1, float64 of shape [n].
     """
 
     name: str
     params: Params
     tried: int
-    _predict: Predict = field(repr=False)
+    predict: Predict = field(repr=False)
 
     def scores(self, X: Array) -> Floats:
         """Return the probability of label 1 for features [n, k], float64 of shape [n]."""
-        return self._predict(np.asarray(X))
+        return self.predict(np.asarray(X))
 
 
 def majority_class(
@@ -93,7 +94,7 @@ def age_only(
         name="age_only",
         params={**alone.params, "column": column},
         tried=alone.tried,
-        _predict=lambda X: alone.scores(X[:, [column]]),
+        predict=lambda X: alone.scores(X[:, [column]]),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fl_assets.config import StrictModel
 
@@ -36,14 +36,20 @@ class OptimizerConfig(StrictModel):
     Attributes:
         kind: ``sgd`` or ``adam``.
         lr: learning rate.
-        momentum: of SGD.
-        weight_decay: L2 penalty.
+        momentum: of SGD alone.
+        weight_decay: weight of the L2 penalty ``weight_decay / 2 * ||w||^2``.
     """
 
     kind: Literal["sgd", "adam"] = "sgd"
-    lr: Annotated[float, Field(gt=0)] = 0.03
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.03
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+    @model_validator(mode="after")
+    def _momentum_belongs_to_sgd(self) -> OptimizerConfig:
+        if self.kind != "sgd" and self.momentum:
+            raise ValueError(f"momentum is for sgd, not {self.kind}: leave it out")
+        return self
 
 
 class LocalTraining(StrictModel):

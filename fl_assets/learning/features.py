@@ -78,8 +78,10 @@ class Moments(StrictModel):
     @property
     def deviation(self) -> float:
         """Population standard deviation; 1 for a constant column, as scikit-learn scales it."""
-        variance = self.total_squares / self.count - (self.total / self.count) ** 2
-        return math.sqrt(variance) if variance > 1e-12 else 1.0
+        mean_square = self.total_squares / self.count
+        variance = mean_square - (self.total / self.count) ** 2
+        # Relative, because what cancellation leaves of a constant column grows with its squares.
+        return math.sqrt(variance) if variance > 1e-12 * mean_square else 1.0
 
 
 def combine(parts: Iterable[Moments]) -> Moments | None:
@@ -180,8 +182,9 @@ class Preprocessor(StrictModel):
             Matrix [n, len(feature_names)] of finite float32.
 
         Raises:
-            FeatureError: a column is missing, no number, of an unknown category or, where it may
-                not be, empty. Names the column and the number of rows, never a value.
+            FeatureError: a column is missing, no number, a flag other than 0 and 1, of an unknown
+                category or, where it may not be, empty. Names the column and the number of rows,
+                never a value.
         """
         features: dict[str, NDArray[np.float64]] = {}
         for column in self.cohort.columns:
@@ -211,7 +214,13 @@ class Preprocessor(StrictModel):
             }
         numbers = _numbers(values, column.name)
         if isinstance(column, FlagColumn):
-            return {column.name: np.nan_to_num(numbers)}
+            flags = np.nan_to_num(numbers)
+            strange = ~np.isin(flags, (0.0, 1.0))
+            if strange.any():
+                raise FeatureError(
+                    f"column {column.name!r} is neither 0 nor 1 in {strange.sum()} rows"
+                )
+            return {column.name: flags}
         s = self.scalings[column.name]
         filled = np.where(np.isnan(numbers), s.fill, numbers)
         return {column.name: (np.clip(filled, s.low, s.high) - s.center) / s.scale}

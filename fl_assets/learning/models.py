@@ -29,7 +29,7 @@ def build_model(
     widths = [features, *(config.hidden if isinstance(config, MLPConfig) else ()), 1]
     # The global generator is shared with whatever else runs in the process.
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         linear = [nn.Linear(a, b) for a, b in itertools.pairwise(widths)]
     layers: list[nn.Module] = []
     for layer in linear:

@@ -37,12 +37,15 @@ def neural_network(
         y_train, y_val: 0/1, [n] and [m].
         seed: of first weights and shuffles.
         prevalence: public label rate, the start of the bias.
+
+    Raises:
+        TrainingDivergedError: see :func:`fl_assets.learning.training.train_epochs`.
     """
     torch.set_num_threads(1)
     X, y = torch.from_numpy(X_train), torch.from_numpy(np.float32(y_train))
     model = build_model(MLPConfig(), X.shape[1], prevalence, seed)
-    best_loss, best_epoch = float("inf"), EPOCHS
-    best = model.state_dict()
+    # Not copied yet: as long as no epoch was judged, the weights are those of the last one.
+    best_loss, best_epoch, best = float("inf"), EPOCHS, model.state_dict()
     for epoch in range(1, EPOCHS + 1):
         train_epochs(
             model,
@@ -54,15 +57,15 @@ def neural_network(
             seed=derive_seed(seed, "centralised", epoch),
         )
         if not len(X_val):
-            best = model.state_dict()
             continue
         loss = log_loss(y_val, predict(model, torch.from_numpy(X_val)))
         if loss < best_loss:
             best_loss, best_epoch, best = loss, epoch, copy.deepcopy(model.state_dict())
     model.load_state_dict(best)
+    tuned_on = "validation" if len(X_val) else "nothing"
     return Baseline(
         name="neural_network",
-        params={"hidden": list(MLPConfig().hidden), "epochs": best_epoch, "tuned_on": "validation"},
+        params={"hidden": list(MLPConfig().hidden), "epochs": best_epoch, "tuned_on": tuned_on},
         tried=EPOCHS if len(X_val) else 1,
-        _predict=lambda rows: predict(model, torch.from_numpy(np.float32(rows))),
+        predict=lambda rows: predict(model, torch.from_numpy(np.float32(rows))),
     )

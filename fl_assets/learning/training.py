@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import math
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fl_assets.errors import FlAssetsError
 from fl_assets.learning.configs import OptimizerConfig
+
+HOPELESS_LOSS = -math.log(np.finfo(np.float64).eps)
+"""Nats per row, about 36: the truth has no more than float64's epsilon of probability."""
+
+
+class TrainingDivergedError(FlAssetsError):
+    """Training went to weights that predict nothing."""
+
+    def __init__(self, loss: float) -> None:
+        super().__init__(
+            f"training diverged to a mean loss of {loss:.3g} nats per row: lower the learning rate"
+        )
 
 
 def build_optimizer(config: OptimizerConfig, model: nn.Module) -> torch.optim.Optimizer:
@@ -62,6 +76,9 @@ def train_epochs(
 
     Returns:
         Mean loss over the rows of the last epoch, as met during training.
+
+    Raises:
+        TrainingDivergedError: that loss is no number or beyond ``HOPELESS_LOSS``.
     """
     model.train()
     descent = build_optimizer(optimizer, model)
@@ -86,12 +103,16 @@ def train_epochs(
             descent.step()
             losses.append(loss.detach())
     sizes = torch.tensor([len(yb) for yb in y.split(batch_size)], dtype=torch.float32)
-    return float(torch.dot(torch.stack(losses), sizes) / sizes.sum())
+    mean = float(torch.dot(torch.stack(losses), sizes) / sizes.sum())
+    # NaN compares false.
+    if not mean < HOPELESS_LOSS:
+        raise TrainingDivergedError(mean)
+    return mean
 
 
 @torch.no_grad()
 def predict(model: nn.Module, X: Tensor) -> NDArray[np.float64]:
     """Return probabilities [n] of rows [n, d]."""
     model.eval()
-    probabilities: NDArray[np.float64] = torch.sigmoid(model(X).squeeze(1)).double().numpy()
+    probabilities: NDArray[np.float64] = torch.sigmoid(model(X).squeeze(1).double()).numpy()
     return probabilities

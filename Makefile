@@ -1,0 +1,50 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DATA ?= synthetic
+
+.PHONY: help demo test check dev lock clean screenshots benchmark
+
+help:  ## Show this help
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+# The stamp makes an install happen once, and again when a lock or the packaging changes.
+$(VENV)/.demo: requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import sys; sys.exit("Python 3.11 or newer is needed") if sys.version_info < (3, 11) else None'
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.demo
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	touch $@
+
+demo: $(VENV)/.demo  ## Run the main job: raw data to champion (DATA=path, kaggle or synthetic)
+	DATA='$(DATA)' $(BIN)/fla demo
+
+test: $(VENV)/.dev  ## Run all tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/.dev  ## Run linters, type check and the import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+dev: $(VENV)/.demo  ## Open Dagster's UI on http://127.0.0.1:3000
+	$(BIN)/fla dev
+
+lock: $(VENV)/.dev  ## Write the lock files anew from pyproject.toml
+	$(BIN)/python tools/lock.py
+
+screenshots: $(VENV)/.dev  ## Take the README's screenshots from the running UI (needs Chromium)
+	$(BIN)/python tools/screenshots.py
+
+benchmark: $(VENV)/.dev  ## Run the benchmarks: quality over folds, cost of a round
+	$(BIN)/python -m benchmarks.quality
+	$(BIN)/python -m benchmarks.rounds
+
+clean:  ## Remove the environment, the data folder and caches
+	rm -rf $(VENV) .fla build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,123 @@
+"""What each hospital and each recipe has."""
+
+from __future__ import annotations
+
+from fl_assets.config import StrictModel
+from fl_assets.coordinator.evaluation import load_evaluation
+from fl_assets.coordinator.training import load_release
+from fl_assets.federation.recipe import recipe_names
+from fl_assets.learning.metrics import Metric
+from fl_assets.reporting.html import Cell, Table
+from fl_assets.settings import Settings
+from fl_assets.site import intake, partitions, profile
+from fl_assets.storage import ObjectNotFoundError
+
+
+class HospitalStatus(StrictModel):
+    """One hospital; None where it has nothing yet."""
+
+    hospital: str
+    uploads: int | None = None
+    records: int | None = None
+    quarantined: int | None = None
+    parts: dict[str, int] | None = None
+    profile: str | None = None
+
+
+class RecipeStatus(StrictModel):
+    """One recipe; None where it has nothing yet."""
+
+    recipe: str
+    version: str | None = None
+    hospitals: tuple[str, ...] = ()
+    rounds: int | None = None
+    mean_test_auroc: float | None = None
+
+
+class ConsortiumStatus(StrictModel):
+    """The state of a consortium at a glance."""
+
+    consortium: str
+    hospitals: tuple[HospitalStatus, ...]
+    recipes: tuple[RecipeStatus, ...]
+
+    def tables(self) -> list[Table]:
+        """Return it as tables."""
+        hospitals: list[list[Cell]] = [
+            [
+                h.hospital,
+                h.uploads,
+                h.records,
+                h.quarantined,
+                " / ".join(map(str, h.parts.values())) if h.parts else None,
+                h.profile,
+            ]
+            for h in self.hospitals
+        ]
+        recipes: list[list[Cell]] = [
+            [
+                r.recipe,
+                r.version,
+                len(r.hospitals) or None,
+                r.rounds,
+                None if r.mean_test_auroc is None else f"{r.mean_test_auroc:.3f}",
+            ]
+            for r in self.recipes
+        ]
+        return [
+            Table(
+                f"Hospitals of {self.consortium}",
+                ["hospital", "uploads", "records", "quarantined", "train/val/test", "profile"],
+                hospitals,
+            ),
+            Table(
+                "Recipes",
+                ["recipe", "model version", "hospitals", "rounds", "mean test AUROC"],
+                recipes,
+            ),
+        ]
+
+
+def consortium_status(settings: Settings) -> ConsortiumStatus:
+    """Return the state of the consortium, from the manifests."""
+    return ConsortiumStatus(
+        consortium=settings.consortium.name,
+        hospitals=tuple(_hospital(settings, n) for n in settings.consortium.hospital_names),
+        recipes=tuple(_recipe(settings, n) for n in recipe_names(settings.recipes)),
+    )
+
+
+def _hospital(settings: Settings, name: str) -> HospitalStatus:
+    store = settings.site_store(name)
+    found = HospitalStatus(hospital=name)
+    try:
+        records = intake.load_manifest(store)
+        counts = {
+            "uploads": len(records.uploads),
+            "records": records.rows,
+            "quarantined": records.counts.quarantined,
+        }
+        found = found.model_copy(update=counts)
+        parts = {part: f.rows for part, f in partitions.load_manifest(store).files.items()}
+        found = found.model_copy(update={"parts": parts})
+        return found.model_copy(update={"profile": profile.load_profile(store).version})
+    except ObjectNotFoundError:
+        # The chain stops at the first thing that was never made.
+        return found
+
+
+def _recipe(settings: Settings, name: str) -> RecipeStatus:
+    store = settings.coordinator_store()
+    found = RecipeStatus(recipe=name)
+    try:
+        release = load_release(store, name)
+        trained = {
+            "version": release.version,
+            "hospitals": tuple(release.hospitals),
+            "rounds": len(release.rounds),
+        }
+        found = found.model_copy(update=trained)
+        evaluation = load_evaluation(store, name)
+        return found.model_copy(update={"mean_test_auroc": evaluation.mean(Metric.AUROC)})
+    except ObjectNotFoundError:
+        return found

@@ -1,0 +1,81 @@
+"""A small simulated consortium on disk: what the tests above the site level start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from fl_assets.cohorts.contract import check_rows
+from fl_assets.cohorts.reader import read_rows
+from fl_assets.cohorts.split import deal
+from fl_assets.cohorts.synthetic import generate
+from fl_assets.coordinator.simulation import upload
+from fl_assets.settings import Settings
+from fl_assets.site.intake import collect_records
+from fl_assets.site.partitions import build_partitions
+from fl_assets.site.profile import build_profile
+
+CONSORTIUM = {
+    "name": "test-consortium",
+    "cohort": "stroke",
+    "simulated": True,
+    "split": {"salt": "test-consortium-1"},
+    "hospitals": [
+        {"name": "hospital-a", "share": 2},
+        {"name": "hospital-b", "share": 1},
+        {"name": "hospital-c", "share": 2},
+    ],
+    "simulation": {"split": "demographic", "seed": 7},
+    "promotion": {"min_auroc": 0.5, "min_gain_over_age_only": -0.5, "max_ece": 0.5},
+}
+RECIPES = {
+    "small-lr": {
+        "model": {"kind": "logistic_regression"},
+        "optimizer": {"kind": "sgd", "lr": 0.03, "momentum": 0.9},
+        "rounds": 3,
+    },
+    "small-mlp": {
+        "model": {"kind": "mlp", "hidden": [4]},
+        "optimizer": {"kind": "adam", "lr": 0.001},
+        "strategy": {"kind": "fedprox", "mu": 0.1},
+        "rounds": 2,
+    },
+}
+
+
+def settings_of(home: Path) -> Settings:
+    """Settings whose every path is in ``home``, whatever the environment says."""
+    return Settings(
+        home=home,
+        consortium_file=home / "consortium.yaml",
+        recipes=home / "recipes",
+        tracking_uri=f"sqlite:///{home}/mlflow.db",
+        coordinator_uri=(home / "coordinator").as_uri(),
+    )
+
+
+def build_world(home: Path, rows: int = 600, seed: int = 1) -> Settings:
+    """Write a consortium of three hospitals with records, partitions and profiles into ``home``.
+
+    Args:
+        home: an empty folder.
+        rows: synthetic patients over all hospitals.
+        seed: of the synthetic patients.
+    """
+    (home / "recipes").mkdir()
+    (home / "consortium.yaml").write_text(yaml.safe_dump(CONSORTIUM))
+    for name, recipe in RECIPES.items():
+        (home / "recipes" / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
+    settings = settings_of(home)
+    consortium, cohort = settings.consortium, settings.cohort
+    text = generate(cohort, rows, seed).to_csv(index=False)
+    patients = check_rows(read_rows(text.encode(), cohort, "patients.csv"), cohort).accepted
+    dealt = deal(patients, cohort, consortium)
+    for index, hospital in enumerate(dealt.hospitals):
+        store = settings.site_store(hospital)
+        upload(store, patients[dealt.assignment == index], cohort)
+        collect_records(store, cohort)
+        build_partitions(store, cohort, consortium.split)
+        build_profile(store, cohort, consortium.minimum_cell, "world")
+    return settings
