@@ -30,6 +30,13 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 
+class NoWorkspaceError(FlAssetsError):
+    """``fla dev`` was called outside a checkout."""
+
+    def __init__(self, workspace: Path) -> None:
+        super().__init__(f"{workspace} is not in this folder: run `fla dev` in a checkout")
+
+
 class Format(StrEnum):
     """How a command answers."""
 
@@ -87,8 +94,9 @@ def demo(
     with dg.DagsterInstance.get() as instance:
         for outcome in pipeline.run(settings, instance, before=_announce):
             outcomes.append(outcome)
-            took = f"  {outcome.seconds:.1f} s" if outcome.materialised else ""
-            err.print(f"[green]✓[/] {_name(outcome.step)}: {outcome.status}{took}", soft_wrap=True)
+            took = f"  {outcome.seconds:.1f} s" if outcome.seconds else ""
+            mark = "[green]✓[/]" if outcome.failure is None else "[red]✗[/]"
+            err.print(f"{mark} {_name(outcome.step)}: {outcome.status}{took}", soft_wrap=True)
     skipped = sum(not o.materialised for o in outcomes)
     store = settings.coordinator_store()
     comparison = load_comparison(store)
@@ -250,8 +258,11 @@ def dev(
     """Open Dagster's UI on this consortium: graph, runs, backfills, sensors, schedules."""
     from fl_assets.pipeline import prepare_dagster_home
 
+    workspace = Path("workspace.yaml")
+    if not workspace.is_file():
+        raise NoWorkspaceError(workspace)
     prepare_dagster_home(Settings.from_environment())
-    command = [sys.executable, "-m", "dagster", "dev", "-m", "fl_assets.definitions"]
+    command = [sys.executable, "-m", "dagster", "dev", "--workspace", str(workspace)]
     os.execv(sys.executable, [*command, "--host", host, "--port", str(port)])  # noqa: S606
 
 
@@ -263,7 +274,9 @@ def _print(table: Table) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table as RichTable
 
-    shown = RichTable(title=table.caption, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    shown = RichTable(
+        title=table.caption, title_justify="left", title_style="bold", box=SIMPLE_HEAD
+    )
     for place, column in enumerate(table.columns):
         shown.add_column(column, justify="left" if place == 0 else "right")
     for row in table.rows:

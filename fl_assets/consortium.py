@@ -7,12 +7,35 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from fl_assets.config import StrictModel
 from fl_assets.errors import FlAssetsError
 
-NAME = re.compile(r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def _check_name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError(
+            f"{name!r} must be 1 to 63 lower-case letters, digits and inner hyphens: buckets, "
+            "roles, partitions and models are named by it"
+        )
+    return name
+
+
+def _check_bucket(pattern: str) -> str:
+    try:
+        pattern.format(home="", hospital="")
+    except (AttributeError, LookupError, ValueError):
+        raise ValueError(
+            f"{pattern!r} may have nothing but {{home}} and {{hospital}} in braces"
+        ) from None
+    return pattern
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+BucketPattern = Annotated[str, AfterValidator(_check_bucket)]
 
 
 class Hospital(StrictModel):
@@ -25,20 +48,10 @@ class Hospital(StrictModel):
         share: relative number of rows it gets when a public data set is dealt out (simulation).
     """
 
-    name: str
+    name: Name
     title: str = ""
-    bucket: str | None = None
+    bucket: BucketPattern | None = None
     share: Annotated[float, Field(gt=0)] = 1.0
-
-    @field_validator("name")
-    @classmethod
-    def _name_is_dns_label(cls, name: str) -> str:
-        if not NAME.match(name):
-            raise ValueError(
-                f"{name!r} must be 1 to 63 lower-case letters, digits and inner hyphens: it names "
-                "the bucket, the role and the partition"
-            )
-        return name
 
 
 class SplitFractions(StrictModel):
@@ -101,14 +114,15 @@ class Consortium(StrictModel):
         name: of the consortium; prefixes the registered model.
         cohort: name of a shipped cohort or path to a cohort YAML.
         simulated: whether one machine plays all hospitals; demo-only assets exist only then.
-        bucket: pattern of a site bucket's URI with ``{home}`` and ``{hospital}``.
+        bucket: pattern of a site bucket's URI with ``{home}`` and ``{hospital}``; every hospital
+            has a bucket of its own.
         minimum_cell: smallest number of people a released count may stand for.
     """
 
-    name: str
+    name: Name
     cohort: str
     simulated: bool = False
-    bucket: str = "file://{home}/sites/{hospital}"
+    bucket: BucketPattern = "file://{home}/sites/{hospital}"
     split: SplitFractions
     minimum_cell: Annotated[int, Field(ge=1)] = 5
     hospitals: Annotated[tuple[Hospital, ...], Field(min_length=1)]
@@ -123,6 +137,18 @@ class Consortium(StrictModel):
         if twice:
             raise ValueError(f"two hospitals are named {', '.join(twice)}: names must differ")
         return hospitals
+
+    @model_validator(mode="after")
+    def _buckets_are_unique(self) -> Consortium:
+        owners: dict[str, str] = {}
+        for name in self.hospital_names:
+            uri = self.bucket_uri(name, Path("/"))
+            if uri in owners:
+                raise ValueError(
+                    f"{owners[uri]} and {name} share one bucket: put {{hospital}} into its pattern"
+                )
+            owners[uri] = name
+        return self
 
     @property
     def hospital_names(self) -> list[str]:

@@ -24,7 +24,7 @@ def build(settings: Settings) -> dg.Definitions:
     """
     simulated = settings.consortium.simulated
     recipes = dg.StaticPartitionsDefinition(recipe_names(settings.recipes))
-    training = train_and_promote(recipes)
+    training = train_and_promote()
     return dg.Definitions(
         assets=[
             # Demo-only assets do not exist on a real consortium.

@@ -26,19 +26,26 @@ _ALWAYS = {"raw_dataset", "recipe"}
 
 
 class StepFailedError(FlAssetsError):
-    """An asset of the main job could not be materialised."""
+    """A step of the main job failed, so the job did."""
 
-    def __init__(self, assets: tuple[str, ...], partition: str | None, reason: str) -> None:
-        where = f" of {partition}" if partition else ""
-        super().__init__(f"{' + '.join(assets)}{where} failed: {reason}")
+    def __init__(self, step: Step, reason: str) -> None:
+        where = f" of {step.partition}" if step.partition else ""
+        super().__init__(f"{' + '.join(step.assets)}{where} failed: {reason}")
 
 
 @dataclass(frozen=True)
 class Step:
-    """Assets that one run materialises, for one partition or none."""
+    """Assets that one run materialises, for one partition or none.
+
+    Attributes:
+        assets: in the order of the graph.
+        partition: a hospital or a recipe.
+        of_recipe: whether it is a recipe's.
+    """
 
     assets: tuple[str, ...]
     partition: str | None = None
+    of_recipe: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,15 +56,19 @@ class Outcome:
         step: which.
         materialised: assets that were stale and are not any more.
         seconds: the run took, 0 if there was nothing to do.
+        failure: why a recipe failed, which does not hold up the others.
     """
 
     step: Step
     materialised: tuple[str, ...]
     seconds: float
+    failure: str | None = None
 
     @property
-    def status(self) -> Literal["materialised", "up to date"]:
+    def status(self) -> Literal["materialised", "up to date", "failed"]:
         """What to tell a person."""
+        if self.failure is not None:
+            return "failed"
         return "materialised" if self.materialised else "up to date"
 
 
@@ -68,12 +79,17 @@ def prepare_dagster_home(settings: Settings) -> Path:
         The folder, with this project's ``dagster.yaml`` in it if it had none.
     """
     home = Path(os.environ.setdefault("DAGSTER_HOME", str(settings.home / "dagster")))
-    home.mkdir(parents=True, exist_ok=True)
-    target = home / "dagster.yaml"
+    write_dagster_yaml(home)
+    return home
+
+
+def write_dagster_yaml(folder: Path) -> None:
+    """Put this project's ``dagster.yaml`` into a folder that has none; creates the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / "dagster.yaml"
     if not target.exists():
         with resources.as_file(resources.files("fl_assets.defs") / "dagster.yaml") as source:
             shutil.copyfile(source, target)
-    return home
 
 
 def plan(settings: Settings) -> Iterator[Step]:
@@ -89,8 +105,8 @@ def plan(settings: Settings) -> Iterator[Step]:
     if simulated:
         yield Step(("centralized_baseline",))
     for recipe in recipe_names(settings.recipes):
-        yield Step(("recipe",), recipe)
-        yield Step(("federated_model", "federated_evaluation"), recipe)
+        yield Step(("recipe",), recipe, of_recipe=True)
+        yield Step(("federated_model", "federated_evaluation"), recipe, of_recipe=True)
     yield Step(("model_comparison",))
     yield Step(("champion_model",))
 
@@ -111,19 +127,32 @@ def run(
         Each step's outcome as it ends.
 
     Raises:
-        StepFailedError: a step failed; what was done stays, and the next run goes on from there.
+        StepFailedError: a step failed that the later ones build on; or, at the end, a recipe did.
+            What was done stays, and the next run goes on from there.
     """
     definitions = build(settings)
     sync_hospitals(instance, settings.consortium)
     job = definitions.resolve_implicit_global_asset_job_def()
     staleness = Staleness(instance, definitions)
+    failed: dict[str | None, StepFailedError] = {}
     for step in plan(settings):
+        if step.partition in failed:
+            continue
         stale = _stale(step, staleness)
+        if not stale:
+            yield Outcome(step, (), 0.0)
+            continue
+        before(step)
         started = time.perf_counter()
-        if stale:
-            before(step)
-            _materialise(job, instance, Step(stale, step.partition))
-        yield Outcome(step, stale, time.perf_counter() - started if stale else 0.0)
+        reason = _materialise(job, instance, Step(stale, step.partition))
+        yield Outcome(step, stale if reason is None else (), time.perf_counter() - started, reason)
+        if reason is not None:
+            failed[step.partition] = StepFailedError(step, reason)
+            # One bad recipe must not keep the others from being compared and promoted.
+            if not step.of_recipe:
+                raise failed[step.partition]
+    for failure in failed.values():
+        raise failure
 
 
 def _stale(step: Step, staleness: Staleness) -> tuple[str, ...]:
@@ -134,7 +163,8 @@ def _stale(step: Step, staleness: Staleness) -> tuple[str, ...]:
     return ()
 
 
-def _materialise(job: dg.JobDefinition, instance: dg.DagsterInstance, step: Step) -> None:
+def _materialise(job: dg.JobDefinition, instance: dg.DagsterInstance, step: Step) -> str | None:
+    """Run a step; return why it failed, or None."""
     result = job.execute_in_process(
         instance=instance,
         asset_selection=[dg.AssetKey(asset) for asset in step.assets],
@@ -142,8 +172,7 @@ def _materialise(job: dg.JobDefinition, instance: dg.DagsterInstance, step: Step
         run_config=_QUIET,
         raise_on_error=False,
     )
-    if not result.success:
-        raise StepFailedError(step.assets, step.partition, _reason(result))
+    return None if result.success else _reason(result)
 
 
 def _reason(result: dg.ExecuteInProcessResult) -> str:

@@ -38,15 +38,19 @@ class Settings:
 
     @classmethod
     def from_environment(cls) -> Settings:
-        """Read the environment; relative paths start at the working directory."""
-        home = Path(os.environ.get("FLA_HOME", ".fla")).resolve()
+        """Read the environment; relative paths start at the working directory.
+
+        Raises:
+            EnvironmentVariableError: ``FLA_SYNTHETIC_ROWS`` is no positive number.
+        """
+        home = Path(_variable("FLA_HOME", ".fla")).resolve()
         return cls(
             home=home,
-            consortium_file=Path(os.environ.get("FLA_CONSORTIUM", "consortium.yaml")).resolve(),
-            recipes=Path(os.environ.get("FLA_RECIPES", "recipes")).resolve(),
-            tracking_uri=os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db"),
-            coordinator_uri=os.environ.get("FLA_COORDINATOR", (home / "coordinator").as_uri()),
-            data=os.environ.get("DATA") or "synthetic",
+            consortium_file=Path(_variable("FLA_CONSORTIUM", "consortium.yaml")).resolve(),
+            recipes=Path(_variable("FLA_RECIPES", "recipes")).resolve(),
+            tracking_uri=_variable("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db"),
+            coordinator_uri=_variable("FLA_COORDINATOR", (home / "coordinator").as_uri()),
+            data=_variable("DATA", "synthetic"),
             synthetic_rows=_positive("FLA_SYNTHETIC_ROWS", 5110),
         )
 
@@ -90,8 +94,13 @@ class EnvironmentVariableError(FlAssetsError):
     """An environment variable holds something else than it should."""
 
 
+def _variable(name: str, default: str) -> str:
+    # Compose files and CI systems pass an unset variable on as an empty one.
+    return os.environ.get(name) or default
+
+
 def _positive(name: str, default: int) -> int:
-    text = os.environ.get(name, str(default))
+    text = _variable(name, str(default))
     if not text.isdecimal() or int(text) < 1:
         raise EnvironmentVariableError(f"{name} is {text!r}: set it to a positive whole number")
     return int(text)

@@ -1,13 +1,19 @@
 """Fixtures that several test folders use."""
 
+import dataclasses
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from fl_assets import pipeline
 from fl_assets.settings import Settings
-from fl_assets_tests.world import build_world, settings_of
+from fl_assets_tests.world import build_world, dagster_instance, set_gates, settings_of
+
+FINISHED_ROWS = 900
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -38,3 +44,31 @@ def world(_pristine_world: Path, tmp_path: Path) -> Settings:
     home = tmp_path / "world"
     shutil.copytree(_pristine_world, home)
     return settings_of(home)
+
+
+@pytest.fixture(scope="session")
+def _finished_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One whole run of the main job, made once: the tests below change copies of it."""
+    home = tmp_path_factory.mktemp("finished") / "world"
+    home.mkdir()
+    settings = dataclasses.replace(build_world(home), synthetic_rows=FINISHED_ROWS)
+    # A few rounds on a few rows rank no better than chance: here the machinery is under test.
+    set_gates(settings, min_auroc=0.0, min_gain_over_age_only=-1.0, max_ece=1.0)
+    with dagster_instance(home) as instance:
+        list(pipeline.run(dataclasses.replace(settings), instance))
+    return home
+
+
+@pytest.fixture
+def finished_world(_finished_world: Path, tmp_path: Path) -> Settings:
+    """A small world after one whole run of the main job, a test's own."""
+    home = tmp_path / "finished"
+    shutil.copytree(_finished_world, home)
+    return dataclasses.replace(settings_of(home), synthetic_rows=FINISHED_ROWS)
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """The Dagster instance of ``finished_world``; an empty one where a test has none."""
+    with dagster_instance(tmp_path / "finished") as found:
+        yield found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import dagster as dg
 import yaml
 
 from fl_assets.cohorts.contract import check_rows
@@ -11,6 +12,7 @@ from fl_assets.cohorts.reader import read_rows
 from fl_assets.cohorts.split import deal
 from fl_assets.cohorts.synthetic import generate
 from fl_assets.coordinator.simulation import upload
+from fl_assets.pipeline import write_dagster_yaml
 from fl_assets.settings import Settings
 from fl_assets.site.intake import collect_records
 from fl_assets.site.partitions import build_partitions
@@ -79,3 +81,16 @@ def build_world(home: Path, rows: int = 600, seed: int = 1) -> Settings:
         build_partitions(store, cohort, consortium.split)
         build_profile(store, cohort, consortium.minimum_cell, "world")
     return settings
+
+
+def set_gates(settings: Settings, **gates: float) -> None:
+    """Rewrite the promotion gates of a world's consortium file."""
+    config = yaml.safe_load(settings.consortium_file.read_text())
+    settings.consortium_file.write_text(yaml.safe_dump(config | {"promotion": gates}))
+
+
+def dagster_instance(home: Path) -> dg.DagsterInstance:
+    """The Dagster instance whose storage is in a world's folder."""
+    folder = home / "dagster"
+    write_dagster_yaml(folder)
+    return dg.DagsterInstance.from_config(str(folder))

@@ -106,13 +106,12 @@ def check_rows(raw: pd.DataFrame, spec: CohortSpec) -> Checked:
     Returns:
         Accepted rows have ``spec.file_columns``: the id as text, numbers as float64 with NaN for
         missing, categories as text, flags and label as int8 (a nullable flag as float64), in the
-        order of the input with a fresh index. Quarantine and duplicates keep the raw text.
+        order of the input with a fresh index. Quarantine and duplicates keep the columns of
+        ``raw``. A reason names a column and a rule, never a value.
     """
     raw = raw.reset_index(drop=True)
-    reasons: dict[int, list[str]] = {
-        int(i): [str(p)]
-        for i, p in raw[PROBLEM].dropna().items()  # type: ignore[call-overload]
-    }
+    misshapen = raw[PROBLEM].dropna()
+    reasons = {index: [str(misshapen[index])] for index in misshapen.index.tolist()}
     well_formed = raw[raw[PROBLEM].isna()]
     typed, type_faults = _to_types(well_formed, spec)
     faults = type_faults | _contract_faults(typed, spec, known=type_faults)
@@ -164,7 +163,7 @@ def _contract_faults(
     try:
         build_schema(spec).validate(typed, lazy=True)
     except SchemaErrors as found:
-        cases = found.failure_cases.dropna(subset=["index"]).itertuples()
+        cases = found.failure_cases.itertuples()
         keyed = {(int(case.index), str(case.column)): str(case.check) for case in cases}
         return {
             (index, column): f"{column}: {check}"

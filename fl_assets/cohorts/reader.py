@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import string
 from collections.abc import Collection, Iterator
 
 import pandas as pd
@@ -13,7 +14,9 @@ from fl_assets.errors import BadDataError
 
 LINE = "_line"
 PROBLEM = "_problem"
-DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+TEXT = "_text"
+DELIMITERS = ",;\t|"
+_BLANK = string.whitespace + DELIMITERS
 
 
 class EmptyFileError(BadDataError):
@@ -37,7 +40,20 @@ class TruncatedFileError(BadDataError):
     """A file that ends inside a row."""
 
     def __init__(self, name: str, line: int) -> None:
-        super().__init__(f"{name} ends inside line {line}: the transfer broke off, send it again")
+        super().__init__(
+            f"{name} ends inside the row that starts in line {line}: the transfer broke off or a "
+            "quote is never closed; send the whole file again"
+        )
+
+
+class QuotingError(BadDataError):
+    """A file whose quotes make it unsure where rows and fields end."""
+
+    def __init__(self, name: str, line: int) -> None:
+        super().__init__(
+            f"{name}: the row that starts in line {line} has a quote inside a field, or a field "
+            "without end: double the quotes that belong to a value"
+        )
 
 
 class HeaderError(BadDataError):
@@ -51,7 +67,7 @@ def read_rows(
 
     The delimiter (comma, semicolon, tab or bar) is the one that splits the header into the most
     columns of the cohort. A row with another number of fields, as a second delimiter leaves it, is
-    kept and marked; nothing is dropped but blank lines.
+    kept and marked; nothing is dropped but lines without text. Messages never quote a row.
 
     Args:
         data: the file's bytes, UTF-8 with or without byte order mark.
@@ -60,98 +76,96 @@ def read_rows(
         optional: columns that the header may leave out.
 
     Returns:
-        One row per data row: the line number in ``_line``, what is wrong with the row's shape in
-        ``_problem`` (None if nothing), and those of ``spec.file_columns`` that the header names as
-        stripped text (None in a row of the wrong shape).
+        One row per data row: the line where it starts in ``_line``, what is wrong with its shape
+        in ``_problem`` (None if nothing), its text in ``_text`` (None unless the shape is wrong),
+        and those of ``spec.file_columns`` that the header names as stripped text (None in a row
+        of the wrong shape).
 
     Raises:
         EmptyFileError: no data row.
         EncodingError: not UTF-8.
         TruncatedFileError: the file ends inside a row or a quoted field.
+        QuotingError: a quote where none may stand.
         HeaderError: columns missing, unknown or named twice.
     """
     text = _decode(data, name)
-    header, delimiter = _header(text, spec, name, optional)
-    lines: list[int] = []
-    problems: list[str | None] = []
-    rows: list[list[str]] = []
-    empty: list[str] = [None] * len(header)  # type: ignore[list-item]
-    for line, fields in _records(text, delimiter, name):
-        right_shape = len(fields) == len(header)
-        lines.append(line)
-        problems.append(
-            None if right_shape else f"{len(fields)} fields where the header has {len(header)}"
-        )
-        rows.append([field.strip() for field in fields] if right_shape else empty)
+    delimiter = _delimiter(text, spec)
+    records = _records(text, delimiter, name)
+    _, header = next(records, (0, []))
+    if not header:
+        raise EmptyFileError(name)
+    _check_header(header, spec, name, optional)
+    rows: list[list[str | int | None]] = []
+    for line, fields in records:
+        found, wanted = len(fields), len(header)
+        if found == wanted:
+            rows.append([line, None, None, *fields])
+        else:
+            problem = f"{found} fields where the header has {wanted}"
+            rows.append([line, problem, delimiter.join(fields), *[None] * wanted])
     if not rows:
         raise EmptyFileError(name)
-    if len(problems) and problems[-1] is not None and not text.endswith(("\n", "\r")):
-        raise TruncatedFileError(name, lines[-1])
-    frame = pd.DataFrame(rows, columns=header, dtype=object)[
-        [column for column in spec.file_columns if column in header]
-    ]
-    frame.insert(0, LINE, lines)
-    frame.insert(1, PROBLEM, pd.Series(problems, dtype=object))
-    return frame
+    if found < wanted and not text.endswith(("\n", "\r")):
+        raise TruncatedFileError(name, line)
+    frame = pd.DataFrame(rows, columns=[LINE, PROBLEM, TEXT, *header], dtype=object)
+    named = [column for column in spec.file_columns if column in header]
+    return frame[[LINE, PROBLEM, TEXT, *named]].astype({LINE: "int64"})
 
 
 def _decode(data: bytes, name: str) -> str:
-    if not data.strip():
-        raise EmptyFileError(name)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise EncodingError(name, error.start) from None
+    # Text in name only: UTF-16 without a mark, or a binary file.
     if "\0" in text:
-        raise EncodingError(name, len(text[: text.index("\0")].encode()))
+        raise EncodingError(name, data.index(b"\0"))
     return text
 
 
-def _header(
-    text: str, spec: CohortSpec, name: str, optional: Collection[str]
-) -> tuple[list[str], str]:
-    first = text.lstrip().splitlines()[0]
+def _delimiter(text: str, spec: CohortSpec) -> str:
+    first = next((line for line in io.StringIO(text, newline="") if line.strip(_BLANK)), "")
     wanted = set(spec.file_columns)
 
-    def split(delimiter: str) -> list[str]:
-        return [field.strip() for field in next(csv.reader([first], delimiter=delimiter))]
+    def columns_named(delimiter: str) -> int:
+        fields = first.split(delimiter)
+        return len(wanted & {field.strip(string.whitespace + '"') for field in fields})
 
-    delimiter = max(DELIMITERS, key=lambda d: len(wanted & set(split(d))))
-    header = split(delimiter)
-    missing = [c for c in spec.file_columns if c not in header and c not in optional]
-    unknown = [column for column in header if column not in wanted]
-    twice = sorted({column for column in header if header.count(column) > 1})
+    return max(DELIMITERS, key=columns_named)
+
+
+def _records(text: str, delimiter: str, name: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the first line and the stripped fields of every record that has any text."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    line = 1
+    try:
+        for fields in reader:
+            if any(field.strip(_BLANK) for field in fields):
+                yield line, [field.strip() for field in fields]
+            line = reader.line_num + 1
+    except csv.Error as error:
+        if "unexpected end of data" in str(error):
+            raise TruncatedFileError(name, line) from None
+        raise QuotingError(name, line) from None
+
+
+def _check_header(
+    header: list[str], spec: CohortSpec, name: str, optional: Collection[str]
+) -> None:
+    wanted = spec.file_columns
+    missing = [c for c in wanted if c not in header and c not in optional]
+    twice = [c for c in wanted if header.count(c) > 1]
+    unknown = [place for place, c in enumerate(header, 1) if c not in wanted]
     faults = [
         f"{what}: {', '.join(columns)}"
         for what, columns in (("missing", missing), ("named twice", twice))
         if columns
     ]
-    # A file without a header has a patient's values where the names should be.
     if unknown:
-        faults.append(
-            f"{len(unknown)} not in the cohort"
-            if missing
-            else f"not in the cohort: {', '.join(unknown)}"
-        )
+        # By place: in a file without a header they are a patient's values.
+        faults.append(f"{len(unknown)} not in the cohort (the first is column {unknown[0]})")
     if faults:
         raise HeaderError(
             f"{name}: columns {'; '.join(faults)}. The first line must name the columns of cohort "
-            f"{spec.name}: {', '.join(spec.file_columns)}"
+            f"{spec.name}: {', '.join(wanted)}"
         )
-    return header, delimiter
-
-
-def _records(text: str, delimiter: str, name: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    header_seen = False
-    try:
-        for fields in reader:
-            if not any(field.strip() for field in fields):
-                continue
-            if header_seen:
-                yield reader.line_num, fields
-            header_seen = True
-    except csv.Error as error:
-        if "unexpected end of data" in str(error):
-            raise TruncatedFileError(name, reader.line_num) from None
-        raise HeaderError(f"{name}, line {reader.line_num}: {error}; check the quoting") from None

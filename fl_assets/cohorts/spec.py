@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,6 +13,12 @@ from pydantic import Field, model_validator
 from fl_assets.cohorts.synthetic_check import check_recipe
 from fl_assets.cohorts.synthetic_spec import SyntheticRecipe
 from fl_assets.config import ConfigFileError, StrictModel, parse_yaml_model, read_config
+
+
+def check_ascending(what: str, edges: Sequence[float]) -> None:
+    """Raise ``ValueError`` unless every edge is above the one before it."""
+    if list(edges) != sorted(set(edges)):
+        raise ValueError(f"{what} must ascend")
 
 
 class PublicScale(StrictModel):
@@ -47,7 +54,8 @@ class NumberColumn(StrictModel):
         unit: for people.
         nullable: whether a missing value is accepted.
         public: data-independent scaling.
-        bins: public edges of the released histogram, ascending.
+        bins: public edges of the released histogram, ascending; they cover ``range``, so that no
+            accepted value falls beside them.
     """
 
     kind: Literal["number"]
@@ -62,8 +70,12 @@ class NumberColumn(StrictModel):
     def _consistent(self) -> NumberColumn:
         if self.range[0] >= self.range[1]:
             raise ValueError(f"range {list(self.range)} must ascend")
-        if list(self.bins) != sorted(set(self.bins)):
-            raise ValueError("bins must ascend")
+        check_ascending("bins", self.bins)
+        if self.bins[0] > self.range[0] or self.bins[-1] < self.range[1]:
+            raise ValueError(
+                f"bins {self.bins[0]:g} to {self.bins[-1]:g} must cover the range "
+                f"{self.range[0]:g} to {self.range[1]:g}"
+            )
         if self.nullable and self.public.fill is None:
             raise ValueError("a nullable column needs public.fill")
         return self
@@ -138,9 +150,17 @@ class Bins(StrictModel):
     of: str
     edges: Annotated[tuple[float, ...], Field(min_length=2)]
 
+    @model_validator(mode="after")
+    def _edges_in_order(self) -> Bins:
+        check_ascending("edges", self.edges)
+        return self
+
 
 class Product(StrictModel):
-    """Derived feature: product of two features after scaling."""
+    """Derived feature: product of two features after scaling.
+
+    A feature is a number or flag column, ``column=category``, or an earlier derived one.
+    """
 
     kind: Literal["product"]
     name: str
@@ -159,6 +179,13 @@ class Ratio(StrictModel):
 Derived = Annotated[MissingIndicator | Bins | Product | Ratio, Field(discriminator="kind")]
 
 
+class KaggleSource(StrictModel):
+    """Where the cohort's public data set is on Kaggle."""
+
+    handle: str
+    file: str
+
+
 class CohortSpec(StrictModel):
     """What a tabular disease data set is.
 
@@ -167,7 +194,8 @@ class CohortSpec(StrictModel):
         title: for people.
         id_column: identifies a patient within a hospital.
         label: the outcome.
-        missing_markers: spellings of a missing value, the empty field included.
+        missing_markers: spellings of a missing value, the empty field among them; the first is
+            used for writing.
         columns: every other column, in the file's order.
         groups: feature group of each column, for fusion models and plots.
         derived: features computed from columns.
@@ -183,7 +211,7 @@ class CohortSpec(StrictModel):
     title: str
     id_column: str
     label: Label
-    missing_markers: tuple[str, ...] = ("",)
+    missing_markers: Annotated[tuple[str, ...], Field(min_length=1)] = ("",)
     columns: Annotated[tuple[Column, ...], Field(min_length=1)]
     groups: dict[str, tuple[str, ...]]
     derived: tuple[Derived, ...] = ()
@@ -194,36 +222,73 @@ class CohortSpec(StrictModel):
     synthetic: SyntheticRecipe | None = None
 
     @model_validator(mode="after")
-    def _names_fit(self) -> CohortSpec:
-        names = [column.name for column in self.columns]
-        reserved = {self.id_column, self.label.column}
-        twice = sorted({n for n in names if names.count(n) > 1 or n in reserved})
+    def _columns_fit(self) -> CohortSpec:
+        names = self.file_columns
+        twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"columns named more than once: {', '.join(twice)}")
+        # The reader and the contract put their own columns beside the file's.
+        reserved = [name for name in names if name.startswith("_")]
+        if reserved:
+            raise ValueError(f"columns must not start with an underscore: {', '.join(reserved)}")
         grouped = [name for group in self.groups.values() for name in group]
-        if sorted(grouped) != sorted(names):
-            odd = sorted(set(grouped) ^ set(names)) or ["a column in two groups"]
+        if sorted(grouped) != sorted(self.column_names):
+            odd = sorted(set(grouped) ^ set(self.column_names)) or ["a column in two groups"]
             raise ValueError(f"groups must hold each column once; see {', '.join(odd)}")
-        features = names + [derived.name for derived in self.derived]
-        for derived in self.derived:
-            of = (derived.of,) if isinstance(derived.of, str) else derived.of
-            known = features if isinstance(derived, Product) else names
-            strange = sorted(set(of) - set(known))
-            if strange:
-                raise ValueError(f"derived {derived.name} uses unknown {', '.join(strange)}")
-        for name in (self.age_column, *self.subgroups):
-            if name not in names:
-                raise ValueError(f"{name} is not a column")
-        if not isinstance(self.column(self.age_column), NumberColumn):
-            raise ValueError(f"age_column {self.age_column} must be a number")
         return self
 
     @model_validator(mode="after")
-    def _risk_flags_are_flags(self) -> CohortSpec:
-        flags = {column.name for column in self.columns if isinstance(column, FlagColumn)}
-        strange = sorted(set(self.risk_flags) - flags)
-        if strange:
-            raise ValueError(f"risk_flags: {', '.join(strange)} not among the flag columns")
+    def _markers_are_no_categories(self) -> CohortSpec:
+        for column in self.columns:
+            if isinstance(column, CategoryColumn):
+                lost = sorted(set(column.categories) & set(self.missing_markers))
+                if lost:
+                    raise ValueError(f"{column.name}: {lost} cannot be category and missing marker")
+        return self
+
+    @model_validator(mode="after")
+    def _roles_fit(self) -> CohortSpec:
+        kinds = {column.name: column.kind for column in self.columns}
+        for role, names, allowed in (
+            ("age_column", (self.age_column,), {"number"}),
+            ("risk_flags", self.risk_flags, {"flag"}),
+            ("subgroups", self.subgroups, {"category", "flag"}),
+        ):
+            strange = sorted(name for name in names if kinds.get(name) not in allowed)
+            if strange:
+                raise ValueError(
+                    f"{role}: {', '.join(strange)} not among the {' and '.join(sorted(allowed))} "
+                    "columns"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _derived_fit(self) -> CohortSpec:
+        numeric = {c.name for c in self.columns if not isinstance(c, CategoryColumn)}
+        coded = {
+            f"{c.name}={category}"
+            for c in self.columns
+            if isinstance(c, CategoryColumn)
+            for category in c.coded
+        }
+        features = numeric | coded
+        sources = {
+            "missing": set(self.column_names),
+            "bins": numeric,
+            "ratio": numeric,
+            "product": features,
+        }
+        taken = features | set(self.file_columns)
+        for derived in self.derived:
+            if derived.name in taken:
+                raise ValueError(f"derived {derived.name}: the name is taken")
+            of = (derived.of,) if isinstance(derived.of, str) else derived.of
+            strange = sorted(set(of) - sources[derived.kind])
+            if strange:
+                raise ValueError(f"derived {derived.name} cannot use {', '.join(strange)}")
+            taken.add(derived.name)
+            if not isinstance(derived, Bins):
+                features.add(derived.name)
         return self
 
     @model_validator(mode="after")
@@ -263,16 +328,6 @@ class CohortSpec(StrictModel):
             if column.name == name:
                 return column
         raise KeyError(name)
-
-
-class KaggleSource(StrictModel):
-    """Where the cohort's public data set is on Kaggle."""
-
-    handle: str
-    file: str
-
-
-CohortSpec.model_rebuild()
 
 
 def load_cohort(cohort: str, base: Path | None = None) -> CohortSpec:

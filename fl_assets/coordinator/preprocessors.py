@@ -18,7 +18,7 @@ from fl_assets.learning.features import (
 )
 from fl_assets.settings import Settings
 from fl_assets.site.pooling import pooled
-from fl_assets.site.profile import HospitalProfile, pool_moments
+from fl_assets.site.profile import HospitalProfile, load_profile, pool_moments
 from fl_assets.storage import SiteStore
 
 KEY = "preprocessor/current.json"
@@ -36,12 +36,14 @@ class Preprocessors(StrictModel):
 
     Attributes:
         public: by the cohort's published constants.
-        moments: by the pooled moments; None where too few people stand behind a column.
+        moments: by the moments that hospitals release, pooled; None where a column has none.
+        withheld: number columns without moments of any hospital.
         profiles: version of each profile that went in, by hospital.
     """
 
     public: Preprocessor
     moments: Preprocessor | None
+    withheld: tuple[str, ...] = ()
     profiles: dict[str, str]
 
     @property
@@ -59,7 +61,7 @@ class Preprocessors(StrictModel):
         if kind == "public":
             return self.public
         if self.moments is None:
-            raise MomentsUnavailableError("a number column")
+            raise MomentsUnavailableError(", ".join(self.withheld))
         return self.moments
 
 
@@ -78,13 +80,12 @@ def build_preprocessors(
     """
     if not profiles:
         raise NoProfileError
-    try:
-        moments = Preprocessor.from_moments(spec, pool_moments(profiles.values(), spec))
-    except MomentsUnavailableError:
-        moments = None
+    pooled_moments = pool_moments(profiles.values(), spec)
+    withheld = tuple(name for name, found in pooled_moments.items() if found is None)
     built = Preprocessors(
         public=Preprocessor.public(spec),
-        moments=moments,
+        moments=None if withheld else Preprocessor.from_moments(spec, pooled_moments),
+        withheld=withheld,
         profiles={name: profile.version for name, profile in profiles.items()},
     )
     documents.save(store, KEY, built)
@@ -92,18 +93,27 @@ def build_preprocessors(
 
 
 def pooled_fit_error(settings: Settings, built: Preprocessors) -> float:
-    """Demo only: return the largest difference from mean and deviation of the pooled rows.
+    """Demo only: return the largest difference from scikit-learn's fit on the pooled rows.
+
+    A column is fitted on the rows of the hospitals that release its moments.
 
     Raises:
         NotSimulatedError: the consortium is real.
     """
+    from sklearn.preprocessing import StandardScaler
+
     stores = {name: settings.site_store(name) for name in built.profiles}
-    frame = pooled(settings.consortium, stores, "train")
+    profiles = {name: load_profile(store) for name, store in stores.items()}
     differences = [0.0]
-    for name, scaling in (built.moments.scalings if built.moments else {}).items():
-        values = frame[name].dropna().to_numpy(dtype=np.float64)
-        differences += [abs(values.mean() - scaling.center), abs(values.std() - scaling.scale)]
-    return float(max(differences))
+    for column, scaling in (built.moments.scalings if built.moments else {}).items():
+        telling = {name: stores[name] for name, p in profiles.items() if p.moments[column]}
+        values = pooled(settings.consortium, telling, "train")[[column]]
+        fitted = StandardScaler().fit(values.to_numpy(dtype=np.float64))
+        differences += [
+            abs(float(fitted.mean_[0]) - scaling.center),
+            abs(float(fitted.scale_[0]) - scaling.scale),
+        ]
+    return max(differences)
 
 
 def load_preprocessors(store: SiteStore) -> Preprocessors:

@@ -7,6 +7,7 @@ import dagster as dg
 from fl_assets.defs.common import (
     COORDINATOR,
     count_table,
+    digest,
     failing_clearly,
     markdown_table,
     picture,
@@ -175,7 +176,7 @@ def federation_assets(
         group_name="federation",
         kinds={"pytorch"},
         owners=COORDINATOR,
-        code_version="1",
+        code_version=f"1.{digest(gates)}",
         description="The model on every hospital's untouched test rows, computed at the hospital.",
         check_specs=[
             dg.AssetCheckSpec(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from fl_assets.defs.common import COORDINATOR, failing_clearly, picture, table
+from fl_assets.defs.common import COORDINATOR, digest, failing_clearly, picture, table
 from fl_assets.defs.resources import Platform
 from fl_assets.settings import Settings
 
@@ -49,7 +49,7 @@ def governance_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         group_name="governance",
         kinds={"mlflow"},
         owners=COORDINATOR,
-        code_version=f"1.{settings.consortium.promotion.model_dump_json()}",
+        code_version=f"1.{digest(settings.consortium.promotion)}",
         description="Promotion: the best candidate on validation rows; every gate is read anew, "
         "then the MLflow alias `champion` moves.",
         check_specs=[

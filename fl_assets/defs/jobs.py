@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from fl_assets.defs.partitions import HOSPITALS
-
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import (
         UnresolvedAssetJobDefinition,
@@ -25,12 +23,11 @@ def refresh_hospital(simulated: bool) -> UnresolvedAssetJobDefinition:
     return dg.define_asset_job(
         "refresh_hospital",
         selection=dg.AssetSelection.assets(*selected),
-        partitions_def=HOSPITALS,
         description="Collect, validate and partition a hospital's uploads; profile and baseline.",
     )
 
 
-def train_and_promote(recipes: dg.StaticPartitionsDefinition) -> UnresolvedAssetJobDefinition:
+def train_and_promote() -> UnresolvedAssetJobDefinition:
     """Train a recipe, evaluate it everywhere, compare, promote if every gate is passed."""
     return dg.define_asset_job(
         TRAIN_AND_PROMOTE,
@@ -42,7 +39,6 @@ def train_and_promote(recipes: dg.StaticPartitionsDefinition) -> UnresolvedAsset
             "model_comparison",
             "champion_model",
         ),
-        partitions_def=recipes,
         description="One recipe from preprocessor to champion.",
     )
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from functools import lru_cache
 from typing import NamedTuple
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.clientapp.typing import ClientAppCallable
 
 from fl_assets.errors import FlAssetsError
 from fl_assets.federation import rounds
+from fl_assets.federation.flower_internals import ClientAppCallable
 from fl_assets.federation.recipe import Recipe
 from fl_assets.learning.features import Preprocessor
 from fl_assets.site.egress import EgressKind, EgressLog
@@ -45,8 +44,9 @@ app = ClientApp(mods=[keep_details_home])
 
 
 class _Asked(NamedTuple):
-    """What a context says of the run and of this site; hashable."""
+    """What a context says of the run and of this site."""
 
+    run_id: int
     run: str
     recipe: str
     preprocessor: str
@@ -57,6 +57,7 @@ class _Asked(NamedTuple):
     def by(cls, context: Context) -> _Asked:
         run, node = context.run_config, context.node_config
         return cls(
+            context.run_id,
             str(run["run"]),
             str(run["recipe"]),
             str(run["preprocessor"]),
@@ -70,7 +71,7 @@ class _Site:
 
     def __init__(self, asked: _Asked) -> None:
         store = open_store(asked.store)
-        self._asked = asked
+        self.asked = asked
         self._egress = EgressLog(store)
         self.trainer = SiteTrainer(
             asked.hospital,
@@ -83,20 +84,29 @@ class _Site:
         self, message: Message, kind: EgressKind, metrics: MetricRecord, arrays: ArrayRecord | None
     ) -> Message:
         """Write the egress log, then make the reply."""
-        about = ConfigRecord(
-            {rounds.HOSPITAL: self._asked.hospital, rounds.PARTITIONS: self.trainer.partitions}
-        )
+        about = ConfigRecord({rounds.PARTITIONS: self.trainer.partitions})
         content = RecordDict({rounds.METRICS: metrics, rounds.ABOUT: about})
         leaving = repr(sorted(metrics.items())).encode()
         if arrays is not None:
             content[rounds.ARRAYS] = arrays
             leaving += b"".join(array.data for array in arrays.values())
-        self._egress.release(kind, self._asked.run, leaving, f"round {_round(message)}")
+        self._egress.release(kind, self.asked.run, leaving, f"round {_round(message)}")
         return Message(content, reply_to=message)
 
 
-# One process may play a hundred hospitals; each opens its rows once per run.
-_site = lru_cache(maxsize=256)(_Site)
+_sites: dict[str, _Site] = {}
+
+
+def _site(context: Context) -> _Site:
+    """Return this site, which opens its rows once per run and lets go of those of the last one.
+
+    One process may play many hospitals, so there is one for each.
+    """
+    asked = _Asked.by(context)
+    site = _sites.get(asked.hospital)
+    if site is None or site.asked != asked:
+        site = _sites[asked.hospital] = _Site(asked)
+    return site
 
 
 def _round(message: Message) -> int:
@@ -106,7 +116,7 @@ def _round(message: Message) -> int:
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train one round from the global weights and answer with the site's own."""
-    site = _site(_Asked.by(context))
+    site = _site(context)
     weights = message.content.array_records[rounds.ARRAYS].to_torch_state_dict()
     update = site.trainer.train_round(weights, _round(message))
     metrics = MetricRecord(
@@ -123,13 +133,11 @@ def train(message: Message, context: Context) -> Message:
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Validate the global weights and answer with figures alone."""
-    site = _site(_Asked.by(context))
+    site = _site(context)
     weights = message.content.array_records[rounds.ARRAYS].to_torch_state_dict()
     validation = site.trainer.validate(weights)
     metrics = MetricRecord(
         {
-            # Flower refuses a reply without its weight key.
-            rounds.EXAMPLES: validation.examples,
             rounds.THRESHOLD: rounds.to_wire(validation.threshold),
             **_validation_metrics(validation),
         }

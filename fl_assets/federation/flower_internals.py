@@ -1,20 +1,16 @@
 """Every import of a Flower module that Flower does not promise to keep, in one place.
 
-``flwr`` is pinned to one minor version; ``fl_assets_tests/federation/test_inprocess.py`` runs a
-round through all of this and fails when Flower changes under it.
+``flwr`` is pinned to one minor version; ``fl_assets_tests/federation/test_flower_internals.py``
+fails when Flower changes under it, or when another module imports such a thing.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import uuid
 
-# Read when flwr is imported. Nothing about a hospital's runs goes to a third party.
-os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
-
 from flwr.app import Context, Error, Message
+from flwr.clientapp.typing import ClientAppCallable
 from flwr.common.constant import ErrorCode
 from flwr.common.serde import (
     context_from_proto,
@@ -29,6 +25,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 __all__ = [
+    "ClientAppCallable",
     "NodeInfo",
     "Run",
     "client_error",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import TextIO
 
@@ -9,7 +10,7 @@ from fl_assets.federation.rounds import RoundReport
 
 
 class ProgressLine:
-    """Shows rounds as they end: one rewritten line on a terminal, ten lines a run in a log."""
+    """Shows rounds as they end: one rewritten line on a terminal, about ten lines in a log."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
@@ -19,7 +20,7 @@ class ProgressLine:
         last = report.round == report.rounds
         if self._stream.isatty():
             self._stream.write(f"\r\x1b[K{describe(report)}" + ("\n" if last else ""))
-        elif last or report.round % max(1, report.rounds // 10) == 0:
+        elif last or report.round % math.ceil(report.rounds / 10) == 0:
             self._stream.write(describe(report) + "\n")
         self._stream.flush()
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from fl_assets.config import ConfigFileError, StrictModel, load_yaml_model
 from fl_assets.learning.configs import LocalTraining, ModelConfig, OptimizerConfig
 
 SUFFIX = ".yaml"
+_NAME = re.compile(r"^[a-z0-9][a-z0-9_-]*$")
 
 
 class FedAvgConfig(StrictModel):
@@ -28,7 +30,7 @@ class FedProxConfig(StrictModel):
     """
 
     kind: Literal["fedprox"] = "fedprox"
-    mu: Annotated[float, Field(ge=0)] = 0.1
+    mu: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
 
 
 StrategyConfig = Annotated[FedAvgConfig | FedProxConfig, Field(discriminator="kind")]
@@ -61,22 +63,15 @@ class Recipe(StrictModel):
     local_epochs: Annotated[int, Field(ge=1, le=1000)] = 1
     batch_size: Annotated[int, Field(ge=1)] = 32
     quorum: Annotated[int, Field(ge=1)] | None = None
-    round_deadline: Annotated[float, Field(gt=0)] = 600.0
+    round_deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
     preprocessor: Literal["public", "moments"] = "public"
     seed: int = 42
 
-    @model_validator(mode="after")
-    def _momentum_belongs_to_sgd(self) -> Recipe:
-        if self.optimizer.kind != "sgd" and self.optimizer.momentum:
-            raise ValueError(
-                f"optimizer.momentum is for sgd, not {self.optimizer.kind}: leave it out"
-            )
-        return self
-
     @property
     def hash(self) -> str:
-        """Content hash of what was asked for, 12 hex digits."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+        """Content hash of what was asked for, 12 hex digits; the description asks for nothing."""
+        asked = self.model_dump_json(exclude={"description"})
+        return hashlib.sha256(asked.encode()).hexdigest()[:12]
 
     @property
     def local_training(self) -> LocalTraining:
@@ -103,8 +98,12 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         ConfigFileError: missing, no YAML, or a field does not fit; the message names it.
     """
-    found = load_yaml_model(path, _RecipeFile)
     stem = path.name.removesuffix(SUFFIX)
+    if not _NAME.match(stem):
+        raise ConfigFileError(
+            f"{path} cannot name a recipe: use lower-case letters, digits, hyphens and underscores"
+        )
+    found = load_yaml_model(path, _RecipeFile)
     if found.name not in ("", stem):
         raise ConfigFileError(f"{path} calls itself {found.name!r}: a recipe has its file's name")
     return Recipe.model_validate(found.model_dump() | {"name": stem})
@@ -116,7 +115,8 @@ def recipe_names(folder: Path) -> list[str]:
     Raises:
         ConfigFileError: the folder holds none.
     """
-    names = sorted(p.name.removesuffix(SUFFIX) for p in folder.glob(f"*{SUFFIX}"))
+    # A hidden file is an editor's or a file system's.
+    names = sorted(p.name.removesuffix(SUFFIX) for p in folder.glob(f"[!.]*{SUFFIX}"))
     if not names:
         raise ConfigFileError(f"{folder} holds no recipe: add one, for example fedavg-lr.yaml")
     return names

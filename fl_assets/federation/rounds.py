@@ -24,8 +24,11 @@ VALIDATION_LOSS = "validation_loss"
 VALIDATION_AUROC = "validation_auroc"
 THRESHOLD = "threshold"
 SECONDS = "seconds"
-HOSPITAL = "hospital"
 PARTITIONS = "partitions"
+
+_VALIDATION = {VALIDATION_EXAMPLES, VALIDATION_LOSS, VALIDATION_AUROC}
+UPDATE_METRICS = frozenset({EXAMPLES, TRAIN_LOSS, SECONDS} | _VALIDATION)
+EVALUATION_METRICS = frozenset({THRESHOLD} | _VALIDATION)
 
 
 class SiteReport(StrictModel):
@@ -42,7 +45,7 @@ class SiteReport(StrictModel):
     """
 
     examples: int
-    train_loss: float | None = None
+    train_loss: float
     validation_examples: int
     validation_loss: float | None
     validation_auroc: float | None

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-import numpy as np
 from flwr.app import ArrayRecord, Context, UserConfig
 from flwr.serverapp import Grid, ServerApp
 
-from fl_assets.federation.job import (
-    FederationError,
-    FederationHistory,
-    FederationResult,
-    save_result,
-)
+from fl_assets.federation.job import FederationHistory, FederationResult, save_result
 from fl_assets.federation.progress import ProgressLine
 from fl_assets.federation.recipe import Recipe
 from fl_assets.federation.rounds import RoundObserver
@@ -30,8 +24,8 @@ def main(grid: Grid, context: Context) -> None:
     """Train by the recipe in the run's config and store the result.
 
     Raises:
+        TooFewSitesError: fewer sites than the quorum.
         QuorumNotReachedError: too few sites delivered in a round.
-        FederationError: the run ended without a model.
     """
     config = context.run_config
     recipe = Recipe.model_validate_json(str(config["recipe"]))
@@ -53,12 +47,7 @@ def main(grid: Grid, context: Context) -> None:
             num_rounds=recipe.rounds,
             timeout=recipe.round_deadline,
         )
-    weights = {name: array.numpy().astype(np.float32) for name, array in result.arrays.items()}
-    if not weights or not all(np.isfinite(w).all() for w in weights.values()):
-        raise FederationError(
-            f"recipe {recipe.name} diverged: the global model has weights that are no numbers; "
-            "lower the learning rate"
-        )
+    weights = {name: array.numpy() for name, array in result.arrays.items()}
     history = FederationHistory(rounds=tuple(strategy.reports), final=strategy.final)
     save_result(
         open_store(str(config["output"])), str(config["run"]), FederationResult(weights, history)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -196,7 +196,7 @@ class Preprocessor(StrictModel):
         return np.column_stack(list(features.values())).astype(np.float32)
 
     def _column_features(
-        self, column: NumberColumn | CategoryColumn | FlagColumn, values: pd.Series[object]
+        self, column: NumberColumn | CategoryColumn | FlagColumn, values: pd.Series[Any]
     ) -> dict[str, NDArray[np.float64]]:
         missing = values.isna().to_numpy()
         if not column.nullable and missing.any():
@@ -209,7 +209,7 @@ class Preprocessor(StrictModel):
                     f"allowed are {', '.join(column.categories)}"
                 )
             return {
-                f"{column.name}={category}": (values == category).to_numpy(dtype=np.float64)
+                f"{column.name}={category}": (values == category).to_numpy().astype(np.float64)
                 for category in column.coded
             }
         numbers = _numbers(values, column.name)
@@ -226,13 +226,13 @@ class Preprocessor(StrictModel):
         return {column.name: (np.clip(filled, s.low, s.high) - s.center) / s.scale}
 
 
-def _take(frame: pd.DataFrame, name: str) -> pd.Series[object]:
+def _take(frame: pd.DataFrame, name: str) -> pd.Series[Any]:
     if name not in frame.columns:
         raise FeatureError(f"column {name!r} is missing; send every column of the cohort")
     return frame[name]
 
 
-def _numbers(values: pd.Series[object], name: str) -> NDArray[np.float64]:
+def _numbers(values: pd.Series[Any], name: str) -> NDArray[np.float64]:
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=np.float64)
     wrong = ~np.isfinite(numbers) & ~values.isna().to_numpy()
     if wrong.any():
@@ -253,7 +253,7 @@ def _derived_features(
         left, right = derived.of
         return {derived.name: features[left] * features[right]}
     if isinstance(derived, MissingIndicator):
-        return {derived.name: frame[derived.of].isna().to_numpy(dtype=np.float64)}
+        return {derived.name: frame[derived.of].isna().to_numpy().astype(np.float64)}
     if isinstance(derived, Bins):
         values = _numbers(frame[derived.of], derived.of)
         return {

@@ -90,9 +90,12 @@ def train_epochs(
         order = torch.randperm(len(X), generator=shuffle)
         losses.clear()
         # One gather per epoch and views per batch: a gather per batch costs twice as much.
-        for xb, yb in zip(
-            X[order].split(batch_size), y[order].unsqueeze(1).split(batch_size), strict=True
-        ):
+        batches = zip(
+            torch.split(X[order], batch_size),
+            torch.split(y[order].unsqueeze(1), batch_size),
+            strict=True,
+        )
+        for xb, yb in batches:
             descent.zero_grad()
             loss = nn.functional.binary_cross_entropy_with_logits(model(xb), yb)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -102,7 +105,7 @@ def train_epochs(
                         p.grad.add_(p.detach() - start, alpha=proximal_mu)
             descent.step()
             losses.append(loss.detach())
-    sizes = torch.tensor([len(yb) for yb in y.split(batch_size)], dtype=torch.float32)
+    sizes = torch.tensor([len(yb) for yb in torch.split(y, batch_size)], dtype=torch.float32)
     mean = float(torch.dot(torch.stack(losses), sizes) / sizes.sum())
     # NaN compares false.
     if not mean < HOPELESS_LOSS:

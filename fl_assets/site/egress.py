@@ -41,7 +41,11 @@ class EgressLog:
         self._next: dict[str, int] = {}
 
     def release(self, kind: EgressKind, run: str, message: bytes, detail: str = "") -> bytes:
-        """Write the entry, then hand the message back for sending."""
+        """Write the entry, then hand the message back for sending.
+
+        Raises:
+            StorageError: the entry could not be written; nothing may leave.
+        """
         now = datetime.now(UTC)
         entry = EgressEntry(
             time=now,
@@ -55,16 +59,19 @@ class EgressLog:
         return message
 
     def _append(self, folder: str, data: bytes) -> None:
-        if folder not in self._next:
-            self._next[folder] = len(self._store.list(folder))
+        sequence = self._next.get(folder)
+        if sequence is None:
+            sequence = len(self._store.list(folder))
         while True:
-            sequence = self._next[folder]
-            self._next[folder] = sequence + 1
             try:
                 self._store.put_if_absent(f"{folder}{sequence:06d}.json", data)
             except ObjectExistsError:
                 # Another process of this hospital took the number.
+                sequence += 1
                 continue
+            # Only now: a write that fails must not leave a gap, or counting the entries would
+            # later give a number in the middle.
+            self._next[folder] = sequence + 1
             return
 
     def entries(self) -> list[EgressEntry]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 
 import pandas as pd
 from pydantic import Field
 
-from fl_assets.cohorts.contract import Counts, check_rows
+from fl_assets.cohorts.contract import Checked, Counts, check_rows
 from fl_assets.cohorts.reader import read_rows as read_text_rows
 from fl_assets.cohorts.spec import CohortSpec
 from fl_assets.config import StrictModel
@@ -16,6 +17,7 @@ from fl_assets.site import rows
 from fl_assets.storage import SiteStore
 
 INCOMING = "incoming/"
+QUARANTINE = "quarantine/"
 MANIFEST = "records/manifest.json"
 
 
@@ -28,7 +30,8 @@ class Upload(StrictModel):
 
     Attributes:
         key, version: the object, as stored.
-        counts of rows: ``rows_in = accepted + quarantined + duplicates`` within the file.
+        rows_in, accepted, quarantined, duplicates: as in
+            :class:`fl_assets.cohorts.contract.Counts`, within the file.
         reasons: rows held back, by reason.
         refused: why the whole file was refused, or None.
     """
@@ -48,6 +51,7 @@ class RecordsManifest(StrictModel):
 
     Attributes:
         version: content hash of the accepted rows; names the Parquet file.
+        sha256: of that file.
         contract: version of the cohort spec that they fit.
         rows: accepted rows, one per id.
         superseded: accepted rows of earlier uploads that a later one replaced.
@@ -55,6 +59,7 @@ class RecordsManifest(StrictModel):
     """
 
     version: str
+    sha256: str
     contract: str
     rows: int
     superseded: int
@@ -63,7 +68,7 @@ class RecordsManifest(StrictModel):
     @property
     def key(self) -> str:
         """Where the rows are."""
-        return f"records/{self.version}.parquet"
+        return _key(self.version)
 
     @property
     def counts(self) -> Counts:
@@ -98,6 +103,7 @@ def collect_records(store: SiteStore, spec: CohortSpec) -> RecordsManifest:
     """
     uploads: list[Upload] = []
     accepted: list[pd.DataFrame] = []
+    kept: set[str] = set()
     for info in sorted(store.list(INCOMING), key=lambda i: (i.modified, i.key)):
         try:
             raw = read_text_rows(store.get(info.key, info.version), spec, info.key)
@@ -105,50 +111,71 @@ def collect_records(store: SiteStore, spec: CohortSpec) -> RecordsManifest:
             uploads.append(Upload(key=info.key, version=info.version, refused=str(error)))
             continue
         checked = check_rows(raw, spec)
-        folder = f"quarantine/{info.key.removeprefix(INCOMING)}"
-        for name, frame in (("rows", checked.quarantine), ("duplicates", checked.duplicates)):
-            if len(frame):
-                rows.write_rows(store, f"{folder}/{name}.parquet", frame)
-        counts = checked.counts
         uploads.append(
             Upload(
                 key=info.key,
                 version=info.version,
-                rows_in=counts.rows_in,
-                accepted=counts.accepted,
-                quarantined=counts.quarantined,
-                duplicates=counts.duplicates,
+                **asdict(checked.counts),
                 reasons=checked.reasons,
             )
         )
         accepted.append(checked.accepted)
-    return _store_records(store, spec, uploads, accepted)
+        kept |= _set_aside(store, info.key, checked)
+    manifest = _store_records(store, spec, uploads, accepted)
+    # What an upload that was replaced or taken back had left here would be mistaken for its own.
+    for info in store.list(QUARANTINE):
+        if info.key not in kept:
+            store.delete(info.key)
+    return manifest
+
+
+def _set_aside(store: SiteStore, upload: str, checked: Checked) -> set[str]:
+    """Store the rows of an upload that do not count; return the keys."""
+    folder = f"{QUARANTINE}{upload.removeprefix(INCOMING)}"
+    frames = {
+        f"{folder}/rows.parquet": checked.quarantine,
+        f"{folder}/duplicates.parquet": checked.duplicates,
+    }
+    filled = {key: frame for key, frame in frames.items() if len(frame)}
+    for key, frame in filled.items():
+        rows.write_rows(store, key, frame)
+    return set(filled)
 
 
 def _store_records(
     store: SiteStore, spec: CohortSpec, uploads: list[Upload], accepted: list[pd.DataFrame]
 ) -> RecordsManifest:
     if not sum(len(frame) for frame in accepted):
-        refused = "; ".join(u.refused for u in uploads if u.refused) or "no upload at all"
+        why = "; ".join(upload.refused or _no_row_fits(upload) for upload in uploads)
         raise NoRecordsError(
-            f"{store.uri} has no usable row in {INCOMING} ({refused}): upload a file that fits "
-            f"cohort {spec.name}; check one first with `fla validate FILE`"
+            f"{store.uri} has no usable row in {INCOMING} ({why or 'no upload at all'}): upload a "
+            f"file that fits cohort {spec.name}; check one first with `fla validate FILE`"
         )
     everything = pd.concat(accepted, ignore_index=True)
     # The frames stand in the order of the uploads, so the last row of an id is the latest.
     latest = everything.drop_duplicates(spec.id_column, keep="last")
     # Sorted by id, so that the order of uploads leaves no trace in the version.
     records = latest.sort_values(spec.id_column).reset_index(drop=True)
+    version = rows.content_hash(records)
     manifest = RecordsManifest(
-        version=rows.content_hash(records),
+        version=version,
+        sha256=rows.write_rows(store, _key(version), records),
         contract=spec.version,
         rows=len(records),
         superseded=len(everything) - len(records),
         uploads=tuple(uploads),
     )
-    rows.write_rows(store, manifest.key, records)
     store.put(MANIFEST, manifest.model_dump_json(indent=2).encode())
     return manifest
+
+
+def _no_row_fits(upload: Upload) -> str:
+    reasons = ", ".join(f"{reason} in {n} rows" for reason, n in upload.reasons.items())
+    return f"{upload.key}: all {upload.rows_in} rows are in quarantine: {reasons}"
+
+
+def _key(version: str) -> str:
+    return f"records/{version}.parquet"
 
 
 def load_manifest(store: SiteStore) -> RecordsManifest:

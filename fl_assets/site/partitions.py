@@ -14,7 +14,7 @@ from fl_assets.cohorts.spec import CohortSpec
 from fl_assets.config import StrictModel
 from fl_assets.consortium import SplitFractions
 from fl_assets.site import intake, rows
-from fl_assets.storage import SiteStore
+from fl_assets.storage import ObjectNotFoundError, SiteStore
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -64,7 +64,8 @@ def deal_parts(ids: Iterable[str], fractions: SplitFractions) -> NDArray[np.str_
     digests = (hashlib.blake2b(i.encode(), digest_size=8, key=key).digest() for i in ids)
     place = np.array([int.from_bytes(d, "big") / 2**64 for d in digests])
     edges = [fractions.train, fractions.train + fractions.validation]
-    return np.array(PARTS)[np.digitize(place, edges)]
+    parts: NDArray[np.str_] = np.array(PARTS)[np.digitize(place, edges)]
+    return parts
 
 
 def build_partitions(
@@ -74,9 +75,10 @@ def build_partitions(
 
     Raises:
         ObjectNotFoundError: the records were never collected.
+        DamagedRowsError: their file has changed since.
     """
     manifest = intake.load_manifest(store)
-    records = rows.read_rows(store, manifest.key)
+    records = rows.read_rows(store, manifest.key, manifest.sha256)
     parts = deal_parts(records[spec.id_column], fractions)
     return write_partitions(store, records, parts, spec, manifest.version)
 
@@ -117,29 +119,44 @@ def load_manifest(store: SiteStore) -> PartitionManifest:
 
 
 def load_part(store: SiteStore, manifest: PartitionManifest, part: Part) -> pd.DataFrame:
-    """Return the rows of one part of that version."""
-    return rows.read_rows(store, manifest.files[part].key)
+    """Return the rows of one part of that version.
+
+    Raises:
+        DamagedRowsError: the file is not the one that the manifest names.
+    """
+    file = manifest.files[part]
+    return rows.read_rows(store, file.key, file.sha256)
 
 
 def verify(store: SiteStore, spec: CohortSpec) -> list[str]:
     """Compare the stored partitions with their manifest and with the records.
 
+    Rows are compared with the records as long as these are the ones that were dealt.
+
     Returns:
         What is wrong, in words: a file that changed, rows in two parts, rows lost. Empty is good.
+
+    Raises:
+        ObjectNotFoundError: there are no partitions or no records.
+        DamagedRowsError: the file of the records has changed.
     """
-    manifest = load_manifest(store)
+    manifest, records = load_manifest(store), intake.load_manifest(store)
     problems = []
     seen: list[str] = []
     for part, file in manifest.files.items():
-        if rows.file_hash(store, file.key) != file.sha256:
-            problems.append(f"{file.key} is not the file that the manifest names")
-        frame = rows.read_rows(store, file.key)
+        try:
+            frame = load_part(store, manifest, part)
+        except (rows.DamagedRowsError, ObjectNotFoundError) as error:
+            problems.append(str(error))
+            continue
         if len(frame) != file.rows:
             problems.append(f"{part} holds {len(frame)} rows, the manifest says {file.rows}")
         seen += frame[spec.id_column].tolist()
-    records = intake.load_manifest(store)
     if len(set(seen)) != len(seen):
         problems.append(f"{len(seen) - len(set(seen))} rows are in more than one part")
-    if manifest.records == records.version and len(seen) != records.rows:
-        problems.append(f"the parts hold {len(seen)} rows, the records {records.rows}")
+    if not problems and manifest.records == records.version:
+        ids = set(rows.read_rows(store, records.key, records.sha256)[spec.id_column])
+        lost, strange = len(ids - set(seen)), len(set(seen) - ids)
+        if lost or strange:
+            problems.append(f"{lost} records are in no part, {strange} rows are no record")
     return problems

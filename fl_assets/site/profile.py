@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from fl_assets.cohorts.spec import CategoryColumn, CohortSpec, FlagColumn, NumberColumn
+from fl_assets.cohorts.spec import CategoryColumn, CohortSpec, NumberColumn
 from fl_assets.config import StrictModel
 from fl_assets.learning.features import Moments, combine
 from fl_assets.site import partitions
@@ -16,7 +18,10 @@ from fl_assets.site.egress import EgressLog
 from fl_assets.storage import SiteStore
 
 Cells = dict[str, int | None]
+"""People per cell of a table; None where the floor hides it."""
+
 MANIFEST = "profile/manifest.json"
+_MISSING = "\0"  # no category can be spelt like this: a file that holds it is refused
 
 
 class HospitalProfile(StrictModel):
@@ -27,8 +32,9 @@ class HospitalProfile(StrictModel):
         rows: training rows; the number itself is public.
         label: cells ``0`` and ``1``.
         missing: per nullable column, cells ``missing`` and ``present``.
-        moments: per number column; None where too few people stand behind it.
-        histograms: per number column, a cell per public bin.
+        moments: per number column; None where too few people stand behind it, or where its count
+            would give away a hidden number of missing values.
+        histograms: per number column, a cell per public bin; the last one holds its upper edge.
         counts: per category or flag column, a cell per value.
 
     A cell is None where it stands for fewer people than the floor but not for none. Where just
@@ -82,31 +88,32 @@ def build_profile(store: SiteStore, spec: CohortSpec, minimum: int, run: str) ->
 
 
 def describe(frame: pd.DataFrame, spec: CohortSpec, minimum: int, version: str) -> HospitalProfile:
-    """Compute the profile of typed rows."""
-    label = frame[spec.label.column]
+    """Compute the profile of typed rows; ``version`` is that of their partitions."""
     missing: dict[str, Cells] = {}
     moments: dict[str, Moments | None] = {}
     histograms: dict[str, Cells] = {}
     counts: dict[str, Cells] = {}
     for column in spec.columns:
-        values = frame[column.name]
+        values = frame[column.name].dropna()
+        absent = len(frame) - len(values)
         if column.nullable:
-            absent = int(values.isna().sum())
-            missing[column.name] = suppress(
-                {"missing": absent, "present": len(values) - absent}, minimum
-            )
+            missing[column.name] = suppress({"missing": absent, "present": len(values)}, minimum)
         if isinstance(column, NumberColumn):
-            present = values.dropna().to_numpy(dtype=np.float64)
-            moments[column.name] = (
-                Moments.of(present, column.public.center) if len(present) >= minimum else None
+            numbers = values.to_numpy(dtype=np.float64)
+            told = len(numbers) >= minimum and not 0 < absent < minimum
+            moments[column.name] = Moments.of(numbers, column.public.center) if told else None
+            histograms[column.name] = _suppress_present(
+                _histogram(numbers, column), absent, minimum
             )
-            histograms[column.name] = suppress(_histogram(present, column), minimum)
         else:
-            counts[column.name] = suppress(_value_counts(values, column), minimum)
+            cells = column.categories if isinstance(column, CategoryColumn) else (0, 1)
+            found = {str(cell): int((values == cell).sum()) for cell in cells}
+            counts[column.name] = _suppress_present(found, absent, minimum)
+    label = frame[spec.label.column]
     return HospitalProfile(
         partitions=version,
         rows=len(frame),
-        label=suppress({"0": int((label == 0).sum()), "1": int((label == 1).sum())}, minimum),
+        label=suppress({str(value): int((label == value).sum()) for value in (0, 1)}, minimum),
         missing=missing,
         moments=moments,
         histograms=histograms,
@@ -114,18 +121,23 @@ def describe(frame: pd.DataFrame, spec: CohortSpec, minimum: int, version: str) 
     )
 
 
-def _histogram(
-    values: np.ndarray[tuple[int], np.dtype[np.float64]], column: NumberColumn
-) -> dict[str, int]:
+def _suppress_present(cells: dict[str, int], absent: int, minimum: int) -> Cells:
+    """Suppress the cells of the values present.
+
+    Their sum and the public number of rows tell how many values are missing. Where that is too
+    few to be told, it is a hidden cell of the table like any other.
+    """
+    if not 0 < absent < minimum:
+        return suppress(cells, minimum)
+    kept = suppress({**cells, _MISSING: absent}, minimum)
+    del kept[_MISSING]
+    return kept
+
+
+def _histogram(values: NDArray[np.float64], column: NumberColumn) -> dict[str, int]:
     found, _ = np.histogram(values, bins=np.asarray(column.bins))
-    edges = zip(column.bins, column.bins[1:], strict=False)
-    return {f"{low:g} to {high:g}": int(n) for (low, high), n in zip(edges, found, strict=True)}
-
-
-def _value_counts(values: pd.Series[object], column: CategoryColumn | FlagColumn) -> dict[str, int]:
-    if isinstance(column, CategoryColumn):
-        return {name: int((values == name).sum()) for name in column.categories}
-    return {"0": int((values == 0).sum()), "1": int((values == 1).sum())}
+    names = [f"{low:.12g} to {high:.12g}" for low, high in itertools.pairwise(column.bins)]
+    return dict(zip(names, found.tolist(), strict=True))
 
 
 def load_profile(store: SiteStore) -> HospitalProfile:

@@ -9,7 +9,18 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fl_assets.errors import BadDataError
 from fl_assets.storage import SiteStore
+
+
+class DamagedRowsError(BadDataError):
+    """A stored file is not the one that was written."""
+
+    def __init__(self, uri: str, key: str) -> None:
+        super().__init__(
+            f"{key!r} in {uri} is not the file that was stored there: materialise the asset that "
+            "writes it again"
+        )
 
 
 def content_hash(frame: pd.DataFrame) -> str:
@@ -32,18 +43,24 @@ def write_rows(store: SiteStore, key: str, frame: pd.DataFrame) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def read_rows(store: SiteStore, key: str) -> pd.DataFrame:
+def read_rows(store: SiteStore, key: str, sha256: str | None = None) -> pd.DataFrame:
     """Read the Parquet rows under ``key``.
+
+    Args:
+        store: where they are.
+        key: of the file.
+        sha256: of the file, where a manifest names it; another file is refused.
 
     Raises:
         ObjectNotFoundError: there are none.
+        DamagedRowsError: another file, or no Parquet.
     """
-    with store.open(key) as stream:
-        frame: pd.DataFrame = pq.read_table(pa.PythonFile(stream)).to_pandas()
+    data = store.get(key)
+    if sha256 is not None and sha256 != hashlib.sha256(data).hexdigest():
+        raise DamagedRowsError(store.uri, key)
+    try:
+        frame: pd.DataFrame = pq.read_table(pa.BufferReader(data)).to_pandas()
+    except (pa.ArrowException, OSError):
+        # Without its cause, whose text may quote the file.
+        raise DamagedRowsError(store.uri, key) from None
     return frame
-
-
-def file_hash(store: SiteStore, key: str) -> str:
-    """Return the SHA-256 of the stored file, computed anew."""
-    with store.open(key) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

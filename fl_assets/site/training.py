@@ -120,7 +120,8 @@ class SiteTrainer:
             proximal_mu=plan.proximal_mu,
         )
         return Update(
-            weights=self._model.state_dict(),
+            # Copies: the state dict is a view, and the next round trains the same model.
+            weights={name: w.clone() for name, w in self._model.state_dict().items()},
             examples=len(self._train.X),
             loss=loss,
             validation=validation,

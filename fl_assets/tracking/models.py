@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import mlflow
 import pandas as pd
@@ -14,6 +14,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, DataType, Schema
+from mlflow.types.schema import AnyType
 
 import fl_assets
 from fl_assets.cohorts.spec import CategoryColumn, CohortSpec, NumberColumn
@@ -22,11 +23,18 @@ from fl_assets.federation.job import Weights, weights_to_bytes
 from fl_assets.learning.configs import LogisticRegressionConfig, MLPConfig
 from fl_assets.learning.features import Preprocessor
 from fl_assets.tracking import served_model
-from fl_assets.tracking.runs import Tracking, use
+from fl_assets.tracking.runs import Tracking, reaching, use
 
 CANDIDATE = "candidate"
 CHAMPION = "champion"
 _REQUIREMENTS = ("mlflow", "numpy", "pandas", "pydantic", "pyyaml", "torch")
+
+
+class LoadedModel(Protocol):
+    """What callers need of a loaded model."""
+
+    def predict(self, data: pd.DataFrame) -> pd.DataFrame:
+        """Score rows of raw columns, see :class:`fl_assets.tracking.served_model.RiskModel`."""
 
 
 class NoChampionError(FlAssetsError):
@@ -44,8 +52,23 @@ def log_model(
     preprocessor: Preprocessor,
     threshold: float,
 ) -> str:
-    """Log a model that takes raw columns, with signature and input example; return its URI."""
-    with tempfile.TemporaryDirectory() as scratch, use(tracking, run_id):
+    """Log a model that takes raw columns, with signature and input example.
+
+    Args:
+        tracking: where.
+        run_id: MLflow's, open.
+        weights: by parameter name.
+        config: the network that they are for.
+        preprocessor: from raw columns to its features.
+        threshold: probability from which a patient counts as at risk.
+
+    Returns:
+        The model's URI.
+
+    Raises:
+        TrackingError: MLflow failed.
+    """
+    with tempfile.TemporaryDirectory() as scratch, reaching(tracking.uri), use(tracking, run_id):
         folder = Path(scratch)
         setup = served_model.ModelSetup(model=config, threshold=threshold)
         files = {
@@ -63,9 +86,14 @@ def log_model(
             signature=signature(preprocessor.cohort),
             input_example=input_example(preprocessor.cohort),
             # Named, since MLflow would otherwise import the model in a new process to guess them.
-            pip_requirements=[f"{name}=={metadata.version(name)}" for name in _REQUIREMENTS],
+            pip_requirements=[f"{name}=={_release(name)}" for name in _REQUIREMENTS],
         )
     return str(logged.model_uri)
+
+
+def _release(package: str) -> str:
+    """Return the installed version without its build (``+cpu``), which no index may have."""
+    return metadata.version(package).partition("+")[0]
 
 
 def _json_bytes(model: Any) -> bytes:
@@ -73,21 +101,29 @@ def _json_bytes(model: Any) -> bytes:
 
 
 def signature(spec: CohortSpec) -> ModelSignature:
-    """Return the signature over raw columns; one that may be missing is optional."""
-    columns = []
-    for column in spec.columns:
-        if isinstance(column, CategoryColumn):
-            kind = DataType.string
-        elif isinstance(column, NumberColumn) or column.nullable:
-            kind = DataType.double
-        else:
-            kind = DataType.long
-        columns.append(ColSpec(kind, column.name, required=not column.nullable))
-    outputs = [
-        ColSpec(DataType.double, served_model.PROBABILITY),
-        ColSpec(DataType.boolean, served_model.ABOVE_THRESHOLD),
-    ]
-    return ModelSignature(inputs=Schema(columns), outputs=Schema(outputs))
+    """Return the signature over raw columns; one that may be missing is optional.
+
+    Numbers and flags are of MLflow's ``any``: its ``double`` refuses whole numbers and its ``long``
+    a column with a gap, and both put the rows into the message. The preprocessor checks them.
+    """
+    anything = AnyType()  # type: ignore[no-untyped-call]
+    inputs = Schema(
+        [
+            ColSpec(
+                DataType.string if isinstance(column, CategoryColumn) else anything,
+                column.name,
+                required=not column.nullable,
+            )
+            for column in spec.columns
+        ]
+    )
+    outputs = Schema(
+        [
+            ColSpec(DataType.double, served_model.PROBABILITY),
+            ColSpec(DataType.boolean, served_model.ABOVE_THRESHOLD),
+        ]
+    )
+    return ModelSignature(inputs=inputs, outputs=outputs)
 
 
 def input_example(spec: CohortSpec) -> pd.DataFrame:
@@ -106,6 +142,8 @@ def input_example(spec: CohortSpec) -> pd.DataFrame:
 class Registry:
     """The registered model of a consortium: versions and aliases.
 
+    Every method raises TrackingError where MLflow fails.
+
     Args:
         tracking: where the registry is.
         name: of the registered model.
@@ -118,53 +156,61 @@ class Registry:
 
     def register(self, run_id: str, model_uri: str, tags: Mapping[str, str]) -> str:
         """Register a logged model as a new version and return the version."""
-        try:
-            self._client.create_registered_model(self.name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        created = self._client.create_model_version(
-            self.name, source=model_uri, run_id=run_id, tags=dict(tags)
-        )
+        with reaching(self.tracking.uri):
+            try:
+                self._client.create_registered_model(self.name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            created = self._client.create_model_version(
+                self.name, source=model_uri, run_id=run_id, tags=dict(tags)
+            )
         return str(created.version)
 
     def has(self, version: str, run_id: str) -> bool:
         """Tell whether a version is there and came from that MLflow run."""
-        try:
-            found = self._client.get_model_version(self.name, version)
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return False
-            raise
+        with reaching(self.tracking.uri):
+            try:
+                found = self._client.get_model_version(self.name, version)
+            except MlflowException as error:
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    return False
+                raise
         return str(found.run_id) == run_id
 
     def describe(self, version: str, run_id: str, card: str) -> None:
         """Put a model card beside a version: its description, and a file of its run."""
-        self._client.log_text(run_id, card, "model_card.md")
-        self._client.update_model_version(self.name, version, description=card)
+        with reaching(self.tracking.uri):
+            self._client.log_text(run_id, card, "model_card.md")
+            self._client.update_model_version(self.name, version, description=card)
 
     def set_alias(self, alias: str, version: str) -> None:
         """Let an alias point to a version, and to no other."""
-        self._client.set_registered_model_alias(self.name, alias, version)
+        with reaching(self.tracking.uri):
+            self._client.set_registered_model_alias(self.name, alias, version)
 
     def alias(self, alias: str) -> ModelVersion | None:
         """Return the version an alias points to, None if it points nowhere."""
-        try:
-            return self._client.get_model_version_by_alias(self.name, alias)
-        except MlflowException as error:
-            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-                return None
-            raise
+        with reaching(self.tracking.uri):
+            try:
+                return self._client.get_model_version_by_alias(self.name, alias)
+            except MlflowException as error:
+                if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                    return None
+                raise
 
-    def load(self, version_or_alias: str) -> mlflow.pyfunc.PyFuncModel:
-        """Load a version by number or alias, with ``predict`` from raw columns.
+    def load(self, version_or_alias: str) -> LoadedModel:
+        """Load a version by number or alias.
 
         Raises:
             NoChampionError: the champion was asked for and there is none.
+            MlflowException: there is no such version or other alias.
+            TrackingError: MLflow could not be asked for the champion.
         """
-        separator = "/" if version_or_alias.isdigit() else "@"
-        if separator == "@" and self.alias(version_or_alias) is None:
+        if version_or_alias == CHAMPION and self.alias(CHAMPION) is None:
             raise NoChampionError(self.name)
+        separator = "/" if version_or_alias.isdigit() else "@"
         mlflow.set_tracking_uri(self.tracking.uri)
         mlflow.set_registry_uri(self.tracking.uri)
-        return mlflow.pyfunc.load_model(f"models:/{self.name}{separator}{version_or_alias}")
+        uri = f"models:/{self.name}{separator}{version_or_alias}"
+        return cast(LoadedModel, mlflow.pyfunc.load_model(uri))

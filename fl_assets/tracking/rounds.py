@@ -11,25 +11,28 @@ from mlflow.entities import Metric
 from mlflow.tracking import MlflowClient
 
 from fl_assets.federation.rounds import RoundReport
-from fl_assets.tracking import runs as _  # noqa: F401  (bounds MLflow's own retries)
 
 log = logging.getLogger(__name__)
+
+CLOSING_SECONDS = 60.0
+"""A sending that is under way and a last one take less, each bounded by MLflow's own timeouts."""
+
+_BATCH = 1000  # metrics that MLflow takes in one request
 
 
 class RoundLogger:
     """Sends each round's metrics from a thread of its own.
 
-    A round that cannot be sent is kept and sent with the next one, in order; MLflow being down
-    never stops a training. Close it when the run ends, however it ends. Names:
-    ``validation_auroc`` is the mean over sites, and ``hospital-a/validation_auroc`` that
-    hospital's; the step is the round.
+    What cannot be sent is kept and sent with the next round, in order; MLflow being down never
+    stops a training. Close it when the run ends, however it ends. Names: ``validation_auroc`` is
+    the mean over sites, and ``hospital-a/validation_auroc`` that hospital's; the step is the round.
     """
 
     def __init__(self, tracking_uri: str, run_id: str) -> None:
-        self._client = MlflowClient(tracking_uri=tracking_uri)
+        self._tracking_uri = tracking_uri
         self._run_id = run_id
         self._rounds: queue.SimpleQueue[list[Metric] | None] = queue.SimpleQueue()
-        self._worker = threading.Thread(target=self._send, name="mlflow-rounds", daemon=True)
+        self._worker = threading.Thread(target=self._work, name="mlflow-rounds", daemon=True)
         self._worker.start()
 
     def __call__(self, report: RoundReport) -> None:
@@ -37,26 +40,37 @@ class RoundLogger:
         self._rounds.put(round_metrics(report))
 
     def close(self) -> None:
-        """Wait until every round was sent or given up."""
+        """Wait until every round was sent or given up, ``CLOSING_SECONDS`` at most."""
         self._rounds.put(None)
-        self._worker.join()
+        self._worker.join(CLOSING_SECONDS)
+        if self._worker.is_alive():
+            log.warning("MLflow does not answer; the run's history has the metrics it lacks")
 
-    def _send(self) -> None:
+    def _work(self) -> None:
         unsent: list[Metric] = []
         last = False
         while not last:
-            metrics = self._rounds.get()
-            last = metrics is None
-            unsent += metrics or []
+            # All that waits goes at once, so that a slow server is not asked once per round.
+            waiting = [self._rounds.get()]
+            while not self._rounds.empty():
+                waiting.append(self._rounds.get())
+            last = None in waiting
+            unsent += [metric for metrics in waiting for metric in metrics or ()]
             try:
-                for start in range(0, len(unsent), 1000):
-                    self._client.log_batch(self._run_id, metrics=unsent[start : start + 1000])
-                unsent = []
+                self._send(unsent)
             except Exception as error:
                 # Whatever MLflow's client raises: the figures stay in the run's history.
-                log.warning("MLflow took no metrics (%s); kept for later", type(error).__name__)
+                log.warning("MLflow took no metrics (%s)", type(error).__name__)
         if unsent:
             log.warning("%d metrics never reached MLflow; the run's history has them", len(unsent))
+
+    def _send(self, unsent: list[Metric]) -> None:
+        """Send the metrics and remove from the list what was taken."""
+        # Here, since already making a client can fail or wait.
+        client = MlflowClient(tracking_uri=self._tracking_uri)
+        while unsent:
+            client.log_batch(self._run_id, metrics=unsent[:_BATCH])
+            del unsent[:_BATCH]
 
 
 def round_metrics(report: RoundReport) -> list[Metric]:

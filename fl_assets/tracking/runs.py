@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
-import os
+import json
+import logging
+import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-# Read by MLflow at every request. A tracking server that is down must not hold a training up for
-# the minutes that MLflow's own defaults would take.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "15")
-
 import mlflow
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from mlflow.utils.time import get_current_time_millis
 
 from fl_assets.errors import FlAssetsError
 
 RUN_TAG = "fla.run"
 _SQLITE = "sqlite:///"
 
+log = logging.getLogger(__name__)
+
 
 class TrackingError(FlAssetsError):
     """MLflow could not be reached or refused."""
 
     def __init__(self, uri: str, error: Exception) -> None:
+        # A database's URI may hold a password.
+        shown = re.sub(r"//[^/@]*@", "//", uri)
         super().__init__(
-            f"MLflow at {uri} failed: {error}. Nothing trained is lost: bring MLflow back and "
+            f"MLflow at {shown} failed: {error}. Nothing trained is lost: bring MLflow back and "
             "materialise the asset again"
         )
+
+
+@contextmanager
+def reaching(uri: str) -> Iterator[None]:
+    """Turn whatever MLflow's client raises in the block into a TrackingError."""
+    try:
+        yield
+    except Exception as error:
+        raise TrackingError(uri, error) from error
 
 
 class Tracking:
@@ -41,11 +51,18 @@ class Tracking:
         uri: tracking URI; also the registry's.
         experiment: created if it is not there; with a SQLite URI its artefacts go to a folder
             ``mlartifacts`` beside the database, otherwise where the server says.
+
+    Attributes:
+        client: of MLflow, for what is not wrapped here.
+
+    Raises:
+        TrackingError: the database cannot be opened; a server is not asked yet.
     """
 
     def __init__(self, uri: str, experiment: str) -> None:
         self.uri = uri
-        self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        with reaching(uri):
+            self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         self._experiment = experiment
 
     def experiment_id(self) -> str:
@@ -54,18 +71,27 @@ class Tracking:
         Raises:
             TrackingError: MLflow failed.
         """
+        with reaching(self.uri):
+            return self._find_experiment() or self._create_experiment()
+
+    def _find_experiment(self) -> str | None:
+        found = self.client.get_experiment_by_name(self._experiment)
+        return None if found is None else str(found.experiment_id)
+
+    def _create_experiment(self) -> str:
         artifacts = None
         if self.uri.startswith(_SQLITE):
             folder = Path(self.uri.removeprefix(_SQLITE)).resolve().parent / "mlartifacts"
             folder.mkdir(parents=True, exist_ok=True)
             artifacts = folder.as_uri()
         try:
-            found = self.client.get_experiment_by_name(self._experiment)
-            if found is not None:
-                return str(found.experiment_id)
             return self.client.create_experiment(self._experiment, artifact_location=artifacts)
-        except MlflowException as error:
-            raise TrackingError(self.uri, error) from error
+        except MlflowException:
+            # Two runs that start together both find none.
+            created = self._find_experiment()
+            if created is None:
+                raise
+            return created
 
     @contextmanager
     def run(self, run: str, tags: Mapping[str, str]) -> Iterator[str]:
@@ -75,20 +101,23 @@ class Tracking:
             The MLflow run id.
 
         Raises:
-            TrackingError: MLflow failed to open it.
+            TrackingError: MLflow failed to open or to finish it. Where the block failed, its own
+                exception is raised, whether MLflow could be told or not.
         """
         experiment = self.experiment_id()
-        try:
+        with reaching(self.uri):
             opened = self.client.create_run(experiment, run_name=run, tags={RUN_TAG: run, **tags})
-        except MlflowException as error:
-            raise TrackingError(self.uri, error) from error
         run_id = str(opened.info.run_id)
-        status = "FAILED"
         try:
             yield run_id
-            status = "FINISHED"
-        finally:
-            self.client.set_terminated(run_id, status)
+        except BaseException:
+            try:
+                self.client.set_terminated(run_id, "FAILED")
+            except Exception as error:
+                log.warning("MLflow was not told that run %s failed (%s)", run_id, error)
+            raise
+        with reaching(self.uri):
+            self.client.set_terminated(run_id, "FINISHED")
 
     def log(
         self,
@@ -97,40 +126,48 @@ class Tracking:
         metrics: Mapping[str, float | None] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Log params, tags and final metrics; a metric that is None is left out."""
-        now = get_current_time_millis()
-        self.client.log_batch(
-            run_id,
-            metrics=[
-                Metric(name, value, now, 0)
-                for name, value in (metrics or {}).items()
-                if value is not None
-            ],
-            params=[Param(name, str(value)) for name, value in (params or {}).items()],
-            tags=[RunTag(name, value) for name, value in (tags or {}).items()],
-        )
+        """Log params, tags and final metrics; a metric that is None is left out.
+
+        Raises:
+            TrackingError: MLflow failed.
+        """
+        now = int(time.time() * 1000)
+        with reaching(self.uri):
+            self.client.log_batch(
+                run_id,
+                metrics=[
+                    Metric(name, value, now, 0)
+                    for name, value in (metrics or {}).items()
+                    if value is not None
+                ],
+                params=[Param(name, str(value)) for name, value in (params or {}).items()],
+                tags=[RunTag(name, value) for name, value in (tags or {}).items()],
+            )
 
     def log_dataset(self, run_id: str, name: str, digest: str, rows: int, source: str) -> None:
-        """Log a data set that the run used: its version and row count, never a row."""
-        from mlflow.data.http_dataset_source import HTTPDatasetSource
-        from mlflow.data.meta_dataset import MetaDataset
-        from mlflow.entities import DatasetInput, InputTag
+        """Log a data set that the run used: its version and row count, never a row.
 
-        dataset = MetaDataset(HTTPDatasetSource(source), name=name, digest=digest)
-        entity = dataset._to_mlflow_entity()
-        self.client.log_inputs(
-            run_id,
-            [
-                DatasetInput(
-                    entity,
-                    [InputTag("mlflow.data.context", "training"), InputTag("rows", str(rows))],
-                )
-            ],
-        )
+        Args:
+            run_id: of MLflow.
+            name: of the data set.
+            digest: its version.
+            rows: how many.
+            source: URI of the store that holds it.
+
+        Raises:
+            TrackingError: MLflow failed.
+        """
+        dataset = Dataset(name, digest, "site store", json.dumps({"uri": source}))
+        tags = [InputTag("mlflow.data.context", "training"), InputTag("rows", str(rows))]
+        with reaching(self.uri):
+            self.client.log_inputs(run_id, [DatasetInput(dataset, tags)])
 
 
 def use(tracking: Tracking, run_id: str) -> mlflow.ActiveRun:
-    """Make an open run the active one for MLflow's fluent API, which logging a model needs."""
+    """Make an open run the active one for MLflow's fluent API, which logging a model needs.
+
+    As a context manager; at its end MLflow marks the run as finished.
+    """
     mlflow.set_tracking_uri(tracking.uri)
     mlflow.set_registry_uri(tracking.uri)
     return mlflow.start_run(run_id=run_id, log_system_metrics=False)

@@ -11,7 +11,7 @@ import mlflow
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from fl_assets.config import StrictModel
 from fl_assets.learning.configs import ModelConfig
@@ -35,7 +35,7 @@ class ModelSetup(StrictModel):
     threshold: float
 
 
-class RiskModel(PythonModel):  # type: ignore[misc]
+class RiskModel(PythonModel):
     """Preprocessor and network in one; the output is a probability and a flag per row."""
 
     def load_context(self, context: PythonModelContext) -> None:

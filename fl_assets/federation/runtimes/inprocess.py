@@ -5,7 +5,12 @@ from __future__ import annotations
 import time
 import zlib
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
+from threading import Lock, Thread
+
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
 
 from fl_assets.federation.flower_internals import (
     NodeInfo,
@@ -17,22 +22,19 @@ from fl_assets.federation.flower_internals import (
     stamp,
     state_over_the_wire,
 )
-
-from flwr.app import Context, Message, RecordDict  # isort: skip
-from flwr.clientapp import ClientApp  # isort: skip
-from flwr.serverapp import Grid  # isort: skip
-
 from fl_assets.federation.job import FederationJob, FederationResult, load_result
 from fl_assets.storage import open_store
 
+# Flower knows one run per process, so a second one waits for its turn.
+_turn = Lock()
+
 
 class InProcessGrid(Grid):
-    """Hands every message to the client app in a worker thread, as protobuf would carry it.
+    """Hands every message to the client app in a thread, as protobuf would carry it.
 
     Messages and contexts are copied through the wire's protobuf, so a client cannot change what
-    another one sees and state that would not survive a real link fails here too. One worker is
-    deterministic (torch's generator is shared by threads) and, for models this small, faster
-    than several.
+    another one sees and state that would not survive a real link fails here too. A site does one
+    thing at a time, like a SuperNode.
 
     Args:
         client_app: the one client app.
@@ -62,8 +64,8 @@ class InProcessGrid(Grid):
             )
             for node, name in self._names.items()
         }
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="site")
-        self._pending: dict[str, Future[Message]] = {}
+        self._busy = {node: Lock() for node in self._names}
+        self._replies: dict[str, Future[Message]] = {}
 
     def set_run(self, run: Run) -> None:
         """Set the run."""
@@ -95,48 +97,53 @@ class InProcessGrid(Grid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Start on messages; return their ids."""
-        ids = []
-        for message in messages:
-            ids.append(stamp(message))
-            copy = message_over_the_wire(message)
-            self._pending[ids[-1]] = self._worker.submit(self._handle, copy)
-        return ids
+        return [self._push(message) for message in messages]
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return the replies that are there, each once."""
-        done = [i for i in message_ids if i in self._pending and self._pending[i].done()]
-        return [self._pending.pop(i).result() for i in done]
+        done = [i for i in message_ids if i in self._replies and self._replies[i].done()]
+        return [self._replies.pop(i).result() for i in done]
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        """Send messages and wait for their replies, ``timeout`` seconds at most.
+        """Send messages and wait for their replies, ``timeout`` seconds at most for each.
 
-        A late site's reply is dropped when it comes; its thread cannot be stopped.
+        The sites take turns: models this small lose time to a second thread, and a site that
+        shares the cores must not be late because of another one. A late site's reply is dropped
+        when it comes.
         """
-        ids = list(self.push_messages(messages))
-        wait([self._pending[i] for i in ids], timeout=timeout)
-        replies = self.pull_messages(ids)
-        for i in ids:
-            late = self._pending.pop(i, None)
-            if late is not None:
-                late.cancel()
+        replies: list[Message] = []
+        for message in messages:
+            sent = self._push(message)
+            wait([self._replies[sent]], timeout=timeout)
+            replies += self.pull_messages([sent])
+            if sent in self._replies:
+                # Has no effect on a site that is at it; one that is not yet need not begin.
+                self._replies.pop(sent).cancel()
         return replies
 
-    def close(self) -> None:
-        """Stop taking messages."""
-        self._worker.shutdown(wait=False, cancel_futures=True)
+    def _push(self, message: Message) -> str:
+        sent = stamp(message)
+        reply = self._replies[sent] = Future[Message]()
+        copy = message_over_the_wire(message)
+        # A daemon, since a site that hangs must not keep the process from ending.
+        Thread(target=self._answer, args=(copy, reply), name="site", daemon=True).start()
+        return sent
 
-    def _handle(self, message: Message) -> Message:
+    def _answer(self, message: Message, reply: Future[Message]) -> None:
         node = message.metadata.dst_node_id
-        context = state_over_the_wire(self._contexts[node])
-        try:
-            return message_over_the_wire(self._app(message, context))
-        except Exception as error:
-            # What Flower answers for a client that raised, whatever it raised.
-            return client_error(error, message)
-        finally:
-            self._contexts[node] = context
+        with self._busy[node]:
+            if not reply.set_running_or_notify_cancel():
+                return
+            context = self._contexts[node]
+            try:
+                answer = message_over_the_wire(self._app(message, context))
+                self._contexts[node] = state_over_the_wire(context)
+            except Exception as error:
+                # What Flower answers for a client that raised, whatever it raised.
+                answer = client_error(error, message)
+            reply.set_result(answer)
 
 
 class InProcessRuntime:
@@ -149,12 +156,9 @@ class InProcessRuntime:
 
         run_config = job.run_config()
         run_id = zlib.crc32(f"{job.run}{time.time_ns()}".encode())
-        grid = InProcessGrid(client_app, job.sites, run_config, run_id)
         context = Context(
             run_id=run_id, node_id=1, node_config={}, state=RecordDict(), run_config=run_config
         )
-        try:
-            server_app(grid, context)
-        finally:
-            grid.close()
+        with _turn:
+            server_app(InProcessGrid(client_app, job.sites, run_config, run_id), context)
         return load_result(open_store(job.output), job.run)

@@ -1,0 +1,174 @@
+import io
+
+import pandas as pd
+import pytest
+
+from fl_assets.cohorts import reader
+from fl_assets.cohorts.reader import LINE, PROBLEM, TEXT, HeaderError, read_rows
+from fl_assets.cohorts.spec import CohortSpec
+from fl_assets.errors import BadDataError
+from fl_assets_tests.damage import REFUSED, as_file, good_lines
+
+
+@pytest.fixture(scope="module")
+def lines(stroke: CohortSpec) -> list[str]:
+    return good_lines(stroke)
+
+
+@pytest.fixture(scope="module")
+def expected(lines: list[str]) -> pd.DataFrame:
+    """What pandas reads from the good file."""
+    return pd.read_csv(io.BytesIO(as_file(lines)), dtype=str, keep_default_na=False)
+
+
+def read(data: bytes, spec: CohortSpec) -> pd.DataFrame:
+    frame = read_rows(data, spec, "upload.csv")
+    assert list(frame) == [LINE, PROBLEM, TEXT, *spec.file_columns]
+    return frame
+
+
+def same_rows(data: bytes, spec: CohortSpec, expected: pd.DataFrame) -> bool:
+    frame = read(data, spec)
+    assert frame[[PROBLEM, TEXT]].isna().all(axis=None)
+    return frame[spec.file_columns].equals(expected[spec.file_columns])
+
+
+def test_a_good_file(lines: list[str], stroke: CohortSpec, expected: pd.DataFrame) -> None:
+    assert same_rows(as_file(lines), stroke, expected)
+    assert read(as_file(lines), stroke)[LINE].tolist() == [2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_another_delimiter_throughout(
+    delimiter: str, lines: list[str], stroke: CohortSpec, expected: pd.DataFrame
+) -> None:
+    other = [line.replace(",", delimiter) for line in lines]
+    assert same_rows(as_file(other), stroke, expected)
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r", "\n\n", "\n , ,\n"])
+def test_line_ends_and_rows_without_text(
+    end: str, lines: list[str], stroke: CohortSpec, expected: pd.DataFrame
+) -> None:
+    assert same_rows(as_file(lines, end), stroke, expected)
+
+
+def test_a_byte_order_mark(lines: list[str], stroke: CohortSpec, expected: pd.DataFrame) -> None:
+    assert same_rows(b"\xef\xbb\xbf" + as_file(lines), stroke, expected)
+
+
+@pytest.mark.parametrize("first", ["\n\n", "   \r\n", ",,,\n", ";;;\n"])
+def test_text_starts_late(
+    first: str, lines: list[str], stroke: CohortSpec, expected: pd.DataFrame
+) -> None:
+    assert same_rows(first.encode() + as_file(lines), stroke, expected)
+
+
+def test_the_last_line_may_end_the_file(
+    lines: list[str], stroke: CohortSpec, expected: pd.DataFrame
+) -> None:
+    assert same_rows(as_file(lines)[:-1], stroke, expected)
+
+
+def test_everything_quoted(lines: list[str], stroke: CohortSpec, expected: pd.DataFrame) -> None:
+    quoted = ['"' + line.replace(",", '","') + '"' for line in lines]
+    assert same_rows(as_file(quoted), stroke, expected)
+
+
+def test_columns_in_another_order(
+    lines: list[str], stroke: CohortSpec, expected: pd.DataFrame
+) -> None:
+    turned = [",".join(reversed(line.split(","))) for line in lines]
+    assert same_rows(as_file(turned), stroke, expected)
+
+
+def test_spaces_around_fields(lines: list[str], stroke: CohortSpec, expected: pd.DataFrame) -> None:
+    assert same_rows(as_file([line.replace(",", " , ") for line in lines]), stroke, expected)
+
+
+def test_quoted_fields_keep_commas_quotes_and_line_ends(
+    lines: list[str], stroke: CohortSpec
+) -> None:
+    tricky = lines[1].split(",")
+    tricky[1] = '"a, ""b""\nc"'
+    frame = read(as_file([lines[0], ",".join(tricky), *lines[2:]]), stroke)
+    assert frame.loc[0, "gender"] == 'a, "b"\nc'
+    # A row of two lines is known by its first, and the rows after it by theirs.
+    assert frame[LINE].tolist() == [2, 4, 5, 6, 7, 8]
+
+
+def test_a_second_delimiter_in_some_rows(
+    lines: list[str], stroke: CohortSpec, expected: pd.DataFrame
+) -> None:
+    mixed = [*lines[:2], lines[2].replace(",", ";"), lines[3] + ",extra", *lines[4:]]
+    frame = read(as_file(mixed), stroke)
+    assert frame[PROBLEM].dropna().to_dict() == {
+        1: "1 fields where the header has 12",
+        2: "13 fields where the header has 12",
+    }
+    assert frame[TEXT].dropna().to_dict() == {1: mixed[2], 2: mixed[3]}
+    assert frame.loc[[1, 2], stroke.file_columns].isna().all(axis=None)
+    rest = [0, 3, 4, 5]
+    assert frame.loc[rest, stroke.file_columns].equals(expected.loc[rest, stroke.file_columns])
+
+
+def test_a_long_last_row_is_no_broken_transfer(lines: list[str], stroke: CohortSpec) -> None:
+    frame = read(as_file([*lines, lines[1] + ",extra"])[:-1], stroke)
+    assert frame[PROBLEM].notna().tolist() == [False] * 6 + [True]
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_refused_file(case: str, lines: list[str], stroke: CohortSpec) -> None:
+    damage, kind, text = REFUSED[case]
+    with pytest.raises(getattr(reader, kind)) as caught:
+        read_rows(damage(lines), stroke, "upload.csv")
+    assert "upload.csv" in str(caught.value)
+    assert text in str(caught.value)
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_no_error_quotes_a_value(case: str, lines: list[str], stroke: CohortSpec) -> None:
+    marks = [f"canary{place}x" for place in range(12)]
+    # The first of each row again at its end, where a header has no second of its name.
+    marks[-1] = marks[0]
+    rows = [lines[0], *[",".join(marks) for _ in lines[1:]]]
+    with pytest.raises(BadDataError) as caught:
+        read_rows(REFUSED[case][0](rows), stroke, "upload.csv")
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert "canary" not in str(error)
+        # What a traceback would print besides.
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+@pytest.mark.parametrize("cut", range(1, 60))
+def test_a_cut_is_noticed_wherever_a_field_is_lost(
+    cut: int, lines: list[str], stroke: CohortSpec
+) -> None:
+    whole = as_file(lines)[:-1]
+    data = whole[:-cut]
+    lost = whole.rpartition(b"\n")[2].count(b",") - data.rpartition(b"\n")[2].count(b",")
+    if lost and not data.endswith(b"\n"):
+        with pytest.raises(reader.TruncatedFileError):
+            read_rows(data, stroke, "upload.csv")
+    else:
+        assert read(data, stroke)[PROBLEM].isna().all()
+
+
+def test_optional_columns_may_be_absent(lines: list[str], stroke: CohortSpec) -> None:
+    without_label = [line.rpartition(",")[0] for line in lines]
+    with pytest.raises(HeaderError, match="missing: stroke"):
+        read_rows(as_file(without_label), stroke, "upload.csv")
+    frame = read_rows(as_file(without_label), stroke, "upload.csv", optional=["stroke"])
+    assert list(frame)[3:] == stroke.file_columns[:-1]
+    assert "stroke" in read_rows(as_file(lines), stroke, "upload.csv", optional=["stroke"])
+
+
+@pytest.mark.real_data
+def test_the_public_file(stroke: CohortSpec, stroke_csv: object) -> None:
+    from pathlib import Path
+
+    path = Path(str(stroke_csv))
+    expected = pd.read_csv(path, dtype=str, keep_default_na=False)
+    assert same_rows(path.read_bytes(), stroke, expected)
+    assert len(expected) == 5110

@@ -1,0 +1,108 @@
+"""A real ``dagster dev`` over a world, spoken to by GraphQL."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import requests
+
+from fl_assets.settings import Settings
+from fl_assets_tests.conftest import REPOSITORY
+
+Found = TypeVar("Found")
+SELECTOR = {"repositoryLocationName": "fl_assets", "repositoryName": "__repository__"}
+
+
+class DagsterServer:
+    """The GraphQL API of a running server."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def query(self, text: str, **variables: Any) -> dict[str, Any]:
+        """Run a query or mutation and return its data."""
+        answer = requests.post(
+            f"{self.url}/graphql", json={"query": text, "variables": variables}, timeout=60
+        ).json()
+        assert "errors" not in answer, answer
+        data: dict[str, Any] = answer["data"]
+        return data
+
+
+def wait_for(look: Callable[[], Found | None], what: str, seconds: float = 120) -> Found:
+    """Return what ``look`` finds, asking again until the bound."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = look()
+        if found is not None:
+            return found
+        time.sleep(0.3)
+    raise AssertionError(f"{what}: not within {seconds:.0f} s")
+
+
+@contextmanager
+def dagster_dev(settings: Settings, log: Path) -> Iterator[DagsterServer]:
+    """Run ``fla dev`` over a world's folder; stopped with all its children at the end."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = os.environ | {
+        "FLA_HOME": str(settings.home),
+        "FLA_CONSORTIUM": str(settings.consortium_file),
+        "FLA_RECIPES": str(settings.recipes),
+        "FLA_SYNTHETIC_ROWS": str(settings.synthetic_rows),
+        "MLFLOW_TRACKING_URI": settings.tracking_uri,
+        "DAGSTER_HOME": str(settings.home / "dagster"),
+    }
+    command = [sys.executable, "-m", "fl_assets.cli", "dev", "--port", str(port)]
+    with log.open("wb") as output:
+        server = subprocess.Popen(
+            command,
+            cwd=REPOSITORY,
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            # A group of its own, so that the daemon and the code server can be stopped with it.
+            start_new_session=True,
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_for(lambda: _ready(url, server, log), "dagster dev")
+        yield DagsterServer(url)
+    finally:
+        _stop(server)
+
+
+def _ready(url: str, server: subprocess.Popen[bytes], log: Path) -> bool | None:
+    assert server.poll() is None, log.read_text()[-3000:]
+    try:
+        answer = requests.post(
+            f"{url}/graphql",
+            json={"query": "{ repositoriesOrError { __typename } }"},
+            timeout=5,
+        )
+    except requests.RequestException:
+        return None
+    if not answer.ok:
+        return None
+    found = answer.json().get("data", {}).get("repositoriesOrError", {}).get("__typename")
+    return True if found == "RepositoryConnection" else None
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    server.send_signal(signal.SIGTERM)
+    try:
+        with suppress(subprocess.TimeoutExpired):
+            server.wait(timeout=20)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)

@@ -1,0 +1,119 @@
+import io
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fl_assets.federation.job import (
+    FederationHistory,
+    FederationJob,
+    FederationResult,
+    FinalReport,
+    load_result,
+    save_result,
+    weights_from_bytes,
+    weights_to_bytes,
+)
+from fl_assets.federation.rounds import RoundReport, SiteReport
+from fl_assets.storage import FolderStore, ObjectNotFoundError
+from fl_assets_tests.federation.conftest import MakeJob
+
+WEIGHTS = {
+    "0.weight": np.array([[0.1, np.float32(1e-40), -3e38]], dtype=np.float32),
+    "0.bias": np.array([7.0], dtype=np.float32),
+    "empty": np.empty((0, 3), dtype=np.float32),
+}
+
+
+def round_report(round_: int, **partitions: str) -> RoundReport:
+    sites = {
+        name: SiteReport(
+            examples=10,
+            train_loss=0.5,
+            validation_examples=0,
+            validation_loss=None,
+            validation_auroc=None,
+            seconds=0.1,
+            partitions=version,
+        )
+        for name, version in partitions.items()
+    }
+    return RoundReport(
+        round=round_, rounds=2, sites=sites, dropouts={"c": "late"}, seconds=1, sent=1, received=2
+    )
+
+
+def history() -> FederationHistory:
+    final = FinalReport(examples=3, loss=0.5, auroc=None, threshold=None)
+    return FederationHistory(
+        rounds=(round_report(1, a="v1"), round_report(2, b="v2")), final={"a": final}
+    )
+
+
+def test_weights_survive_bit_for_bit() -> None:
+    read = weights_from_bytes(weights_to_bytes(WEIGHTS))
+    assert list(read) == list(WEIGHTS)
+    for name, array in WEIGHTS.items():
+        assert read[name].dtype == np.float32
+        assert read[name].shape == array.shape
+        assert read[name].tobytes() == array.tobytes()
+
+
+class Trap:
+    """What unpickling would run."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (exec, ("raise AssertionError('unpickled')",))
+
+
+def test_weights_are_never_unpickled() -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, w=np.array([Trap()], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle"):
+        weights_from_bytes(buffer.getvalue())
+    with pytest.raises(ValueError, match="pickle"):
+        weights_from_bytes(pickle.dumps(Trap()))
+
+
+def test_a_result_survives_and_its_history_marks_it_complete(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    save_result(store, "r1", FederationResult(WEIGHTS, history()))
+
+    found = load_result(store, "r1")
+
+    assert found.history == history()
+    assert found.history.participants == {"a": "v1", "b": "v2"}
+    assert found.weights["0.bias"].tolist() == [7.0]
+    store.delete("runs/r1/history.json")
+    with pytest.raises(ObjectNotFoundError, match=r"runs/r1/history\.json"):
+        load_result(store, "r1")
+
+
+class FullStore(FolderStore):
+    """Has room for weights and nothing else."""
+
+    def put(self, key: str, data: bytes) -> object:
+        if not key.endswith("weights.npz"):
+            raise OSError("disk full")
+        return super().put(key, data)
+
+
+def test_weights_are_stored_before_the_history(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="disk full"):
+        save_result(FullStore(tmp_path), "r1", FederationResult(WEIGHTS, history()))
+    assert [info.key for info in FolderStore(tmp_path).list()] == ["runs/r1/weights.npz"]
+
+
+def test_a_job_survives_json(make_job: MakeJob) -> None:
+    job = make_job()
+    assert FederationJob.model_validate_json(job.model_dump_json()) == job
+
+
+def test_the_run_config_tells_no_site_where_another_one_is(make_job: MakeJob) -> None:
+    job = make_job()
+    config = job.run_config()
+    assert all(isinstance(value, bool | int | float | str) for value in config.values())
+    for uri in job.sites.values():
+        assert uri not in json.dumps(config)

@@ -1,0 +1,191 @@
+"""The main job on a small world: everything once, nothing twice, and only what a change touches."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from fl_assets import pipeline
+from fl_assets.cohorts.synthetic import generate
+from fl_assets.coordinator.comparison import load_comparison
+from fl_assets.pipeline import Outcome, StepFailedError
+from fl_assets.settings import Settings
+from fl_assets.site import intake
+from fl_assets.tracking.models import CHAMPION, Registry
+from fl_assets.tracking.runs import Tracking
+from fl_assets_tests.world import set_gates
+
+AT_HOSPITAL = (
+    "hospital_uploads",
+    "hospital_records",
+    "hospital_partitions",
+    "hospital_profile",
+    "local_baseline",
+)
+
+
+def materialised(outcomes: list[Outcome]) -> set[tuple[str, str | None]]:
+    return {(asset, o.step.partition) for o in outcomes for asset in o.materialised}
+
+
+def test_the_main_job_materialises_everything(
+    finished_world: Settings, instance: dg.DagsterInstance
+) -> None:
+    recorded = {
+        key.to_user_string(): set(instance.get_materialized_partitions(key))
+        for key in instance.all_asset_keys()
+    }
+    hospitals, recipes = set(finished_world.consortium.hospital_names), {"small-lr", "small-mlp"}
+    for asset in AT_HOSPITAL:
+        assert recorded.pop(asset) == hospitals, asset
+    for asset in ("recipe", "federated_model", "federated_evaluation"):
+        assert recorded.pop(asset) == recipes, asset
+    assert set(recorded) == {
+        "raw_dataset", "validated_dataset", "preprocessor", "centralized_baseline",
+        "model_comparison", "champion_model",
+    }  # fmt: skip
+
+    champion = registry(finished_world).alias(CHAMPION)
+    assert champion is not None
+    kinds = [m.kind for m in load_comparison(finished_world.coordinator_store()).models]
+    assert kinds == [
+        *["reference"] * 2, *["centralised"] * 3, *["local"] * 3, *["federated"] * 2,
+    ]  # fmt: skip
+    assert finished_world.coordinator_store().exists("report.html")
+    assert failed_checks(instance) == []
+
+
+def test_a_second_run_on_unchanged_data_does_next_to_nothing(
+    finished_world: Settings, instance: dg.DagsterInstance
+) -> None:
+    before = registry(finished_world).alias(CHAMPION)
+
+    outcomes = list(pipeline.run(finished_world, instance))
+
+    assert materialised(outcomes) == {
+        ("raw_dataset", None), ("recipe", "small-lr"), ("recipe", "small-mlp"),
+    }  # fmt: skip
+    after = registry(finished_world).alias(CHAMPION)
+    assert before is not None
+    assert after is not None
+    assert after.version == before.version
+
+
+def test_an_edited_recipe_retrains_that_recipe_alone(
+    finished_world: Settings, instance: dg.DagsterInstance
+) -> None:
+    file = finished_world.recipes / "small-mlp.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"rounds": 3}))
+
+    again = materialised(list(pipeline.run(finished_world, instance)))
+
+    assert {p for a, p in again if a == "federated_model"} == {"small-mlp"}
+    assert ("model_comparison", None) in again
+    assert not {a for a, _ in again} & {"hospital_records", "preprocessor", "local_baseline"}
+
+
+def test_another_data_set_takes_the_place_of_the_first(
+    finished_world: Settings, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    file = tmp_path / "other.csv"
+    generate(finished_world.cohort, 700, seed=5).to_csv(file, index=False)
+
+    other = dataclasses.replace(finished_world, data=str(file))
+    again = materialised(list(pipeline.run(other, instance)))
+
+    assert {p for a, p in again if a == "hospital_records"} == set(
+        finished_world.consortium.hospital_names
+    )
+    rows = [
+        intake.load_manifest(finished_world.site_store(name)).rows
+        for name in finished_world.consortium.hospital_names
+    ]
+    assert sum(rows) == 700
+
+
+def test_a_bad_file_stops_the_job_with_its_reason_and_leaves_the_old_champion(
+    finished_world: Settings, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    before = registry(finished_world).alias(CHAMPION)
+    file = tmp_path / "cut.csv"
+    whole = generate(finished_world.cohort, 50, seed=5).to_csv(index=False)
+    file.write_text(whole[:-30])
+
+    with pytest.raises(StepFailedError, match=r"raw_dataset failed: TruncatedFileError: cut\.csv"):
+        list(pipeline.run(dataclasses.replace(finished_world, data=str(file)), instance))
+
+    after = registry(finished_world).alias(CHAMPION)
+    assert before is not None
+    assert after is not None
+    assert after.version == before.version
+
+
+def test_a_failing_recipe_does_not_hold_up_the_others(
+    finished_world: Settings, instance: dg.DagsterInstance
+) -> None:
+    (finished_world.recipes / "small-mlp.yaml").write_text("model: {kind: forest}\n")
+
+    outcomes: list[Outcome] = []
+
+    def run() -> None:
+        outcomes.extend(pipeline.run(finished_world, instance))
+
+    with pytest.raises(StepFailedError, match=r"(?s)recipe of small-mlp failed: .*model"):
+        run()
+
+    assert [o.step.partition for o in outcomes if o.status == "failed"] == ["small-mlp"]
+    champion = registry(finished_world).alias(CHAMPION)
+    assert champion is not None
+    assert champion.tags["recipe"] == "small-lr"
+
+
+def test_a_candidate_below_a_gate_is_not_promoted_and_the_gate_is_named(
+    finished_world: Settings, instance: dg.DagsterInstance
+) -> None:
+    set_gates(finished_world, min_auroc=0.0, min_gain_over_age_only=0.9, max_ece=1.0)
+
+    before = registry(finished_world).alias(CHAMPION)
+
+    with pytest.raises(
+        StepFailedError, match=r"not promoted.*AUROC over age alone: asked at least"
+    ):
+        list(pipeline.run(dataclasses.replace(finished_world), instance))
+
+    after = registry(finished_world).alias(CHAMPION)
+    assert before is not None
+    assert after is not None
+    assert after.version == before.version
+    assert failed_checks(instance) == []
+
+
+def test_a_model_below_a_metric_floor_is_reported_by_its_check(
+    finished_world: Settings, instance: dg.DagsterInstance
+) -> None:
+    set_gates(finished_world, min_auroc=0.999)
+
+    with pytest.raises(StepFailedError, match="AUROC: asked at least 0.999"):
+        list(pipeline.run(dataclasses.replace(finished_world), instance))
+
+    assert set(failed_checks(instance)) == {"metric_floors"}
+
+
+def registry(settings: Settings) -> Registry:
+    tracking = Tracking(settings.tracking_uri, settings.consortium.name)
+    return Registry(tracking, settings.model_name)
+
+
+def failed_checks(instance: dg.DagsterInstance) -> list[str]:
+    """Names of the checks that failed in any run."""
+    entries = [
+        entry
+        for run in instance.get_runs()
+        for entry in instance.all_logs(
+            run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION
+        )
+    ]
+    found = [entry.asset_check_evaluation for entry in entries]
+    return [check.check_name for check in found if check is not None and not check.passed]

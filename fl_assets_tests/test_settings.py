@@ -1,0 +1,127 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+from fl_assets.config import ConfigFileError
+from fl_assets.consortium import UnknownHospitalError
+from fl_assets.settings import EnvironmentVariableError, Settings
+from fl_assets_tests.conftest import REPOSITORY
+
+VARIABLES = [
+    "FLA_HOME",
+    "FLA_CONSORTIUM",
+    "FLA_RECIPES",
+    "MLFLOW_TRACKING_URI",
+    "FLA_COORDINATOR",
+    "DATA",
+    "FLA_SYNTHETIC_ROWS",
+]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout with the shipped consortium, as the working directory of a clean environment."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    shutil.copy(REPOSITORY / "consortium.yaml", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_defaults_are_all_in_the_checkout(here: Path) -> None:
+    found = Settings.from_environment()
+    assert found == Settings(
+        home=here / ".fla",
+        consortium_file=here / "consortium.yaml",
+        recipes=here / "recipes",
+        tracking_uri=f"sqlite:///{here}/.fla/mlflow.db",
+        coordinator_uri=f"file://{here}/.fla/coordinator",
+        data="synthetic",
+        synthetic_rows=5110,
+    )
+    assert not (here / ".fla").exists()
+
+
+def test_an_empty_variable_is_an_unset_one(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = Settings.from_environment()
+    for name in VARIABLES:
+        monkeypatch.setenv(name, "")
+    assert Settings.from_environment() == expected
+
+
+def test_variables(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {
+        "FLA_HOME": "elsewhere",
+        "FLA_CONSORTIUM": "/etc/consortium.yaml",
+        "FLA_RECIPES": "my/recipes",
+        "MLFLOW_TRACKING_URI": "http://mlflow:5000",
+        "FLA_COORDINATOR": "s3://coordinator",
+        "DATA": "kaggle",
+        "FLA_SYNTHETIC_ROWS": "12",
+    }
+    assert list(values) == VARIABLES
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    assert Settings.from_environment() == Settings(
+        home=here / "elsewhere",
+        consortium_file=Path("/etc/consortium.yaml"),
+        recipes=here / "my/recipes",
+        tracking_uri="http://mlflow:5000",
+        coordinator_uri="s3://coordinator",
+        data="kaggle",
+        synthetic_rows=12,
+    )
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "many", "1.5"])
+def test_rows_that_are_no_number(here: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("FLA_SYNTHETIC_ROWS", value)
+    with pytest.raises(EnvironmentVariableError, match=f"FLA_SYNTHETIC_ROWS is '{value}'"):
+        Settings.from_environment()
+
+
+def test_settings_outlive_a_change_of_directory(
+    here: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    found = Settings.from_environment()
+    monkeypatch.chdir(tmp_path_factory.mktemp("other"))
+    assert found.consortium.name == "stroke-consortium"
+    assert found.model_name == "stroke-consortium-stroke-risk"
+
+
+def test_a_missing_consortium(here: Path) -> None:
+    (here / "consortium.yaml").unlink()
+    with pytest.raises(ConfigFileError, match=r"consortium\.yaml cannot be read"):
+        _ = Settings.from_environment().consortium
+
+
+def test_a_cohort_beside_the_consortium(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(REPOSITORY / "fl_assets_tests/cohorts/asthma.yaml", here / "own.yaml")
+    text = (here / "consortium.yaml").read_text()
+    (here / "consortium.yaml").write_text(text.replace("cohort: stroke ", "cohort: own.yaml "))
+    monkeypatch.setenv("FLA_CONSORTIUM", str(here / "consortium.yaml"))
+    monkeypatch.chdir("/")
+    assert Settings.from_environment().cohort.name == "asthma"
+
+
+def test_stores_are_apart_and_open_again(here: Path) -> None:
+    found = Settings.from_environment()
+    stores = [found.coordinator_store(), found.site_store("hospital-a")]
+    stores.append(found.site_store("hospital-b"))
+    for number, store in enumerate(stores):
+        store.put("who", str(number).encode())
+    assert [store.get("who") for store in stores] == [b"0", b"1", b"2"]
+    assert found.site_store("hospital-a").get("who") == b"1"
+    assert found.site_uri("hospital-a") == stores[1].uri
+    with pytest.raises(UnknownHospitalError):
+        found.site_store("hospital-z")
+
+
+def test_only_this_module_reads_the_environment_of_the_project() -> None:
+    readers = {
+        path.name
+        for path in (REPOSITORY / "fl_assets").rglob("*.py")
+        if any(f'"{name}"' in path.read_text() for name in VARIABLES)
+    }
+    assert readers == {"settings.py"}

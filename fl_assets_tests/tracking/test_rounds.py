@@ -1,0 +1,143 @@
+import logging
+import time
+from pathlib import Path
+
+import pytest
+
+from fl_assets.federation.rounds import RoundReport, SiteReport
+from fl_assets.tracking import rounds
+from fl_assets.tracking.rounds import RoundLogger, round_metrics
+from fl_assets.tracking.runs import Tracking
+from fl_assets_tests.tracking.servers import free_port, serving, silent_server
+
+NAMES = ("train_loss", "validation_loss", "validation_auroc", "seconds")
+ROUND = ("sites", "dropouts", "round_seconds", "bytes_sent", "bytes_received")
+
+
+def report(round_: int, sites: int = 2, auroc: float | None = 0.75) -> RoundReport:
+    return RoundReport(
+        round=round_,
+        rounds=3,
+        sites={
+            f"hospital-{place}": SiteReport(
+                examples=10 + place,
+                train_loss=round_ + place / 10,
+                validation_examples=5,
+                validation_loss=0.5 / round_,
+                validation_auroc=auroc,
+                seconds=0.1,
+                partitions="p",
+            )
+            for place in range(sites)
+        },
+        dropouts={"late": "no reply"},
+        seconds=1.5,
+        sent=100,
+        received=200,
+    )
+
+
+def history(tracking: Tracking, run_id: str, name: str) -> dict[int, float]:
+    return {m.step: m.value for m in tracking.client.get_metric_history(run_id, name)}
+
+
+def test_every_figure_of_every_round_and_hospital_arrives(tracking: Tracking) -> None:
+    with tracking.run("r", {}) as run_id:
+        logger = RoundLogger(tracking.uri, run_id)
+        for round_ in (1, 2, 3):
+            logger(report(round_))
+        logger.close()
+
+    expected = {*NAMES[:3], *ROUND, *(f"hospital-{p}/{n}" for p in (0, 1) for n in NAMES)}
+    assert set(tracking.client.get_run(run_id).data.metrics) == expected
+    for round_ in (1, 2, 3):
+        for metric in round_metrics(report(round_)):
+            assert history(tracking, run_id, metric.key)[round_] == metric.value
+    assert history(tracking, run_id, "hospital-1/train_loss") == {1: 1.1, 2: 2.1, 3: 3.1}
+    assert history(tracking, run_id, "dropouts") == {1: 1.0, 2: 1.0, 3: 1.0}
+    assert history(tracking, run_id, "train_loss")[2] == report(2).train_loss
+
+
+def test_what_does_not_exist_is_left_out() -> None:
+    names = {metric.key for metric in round_metrics(report(1, auroc=None))}
+    assert "validation_auroc" not in names
+    assert "hospital-0/validation_auroc" not in names
+    assert "validation_loss" in names
+
+
+def test_a_round_of_hundreds_of_hospitals_fits(tracking: Tracking) -> None:
+    with tracking.run("r", {}) as run_id:
+        logger = RoundLogger(tracking.uri, run_id)
+        logger(report(1, sites=300))
+        logger.close()
+    assert len(tracking.client.get_run(run_id).data.metrics) == 300 * 4 + 8
+
+
+def test_without_mlflow_a_training_goes_on_and_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    (tmp_path / "file").write_text("no folder")
+    for uri in ("http://127.0.0.1:1", f"sqlite:///{tmp_path}/file/mlflow.db"):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            logger = RoundLogger(uri, "0" * 32)
+            logger(report(1))
+            logger(report(2))
+            logger.close()
+        assert "32 metrics never reached MLflow; the run's history has them" in caplog.text
+
+
+def test_an_mlflow_that_hangs_makes_no_round_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with silent_server() as uri:
+        logger = RoundLogger(uri, "0" * 32)
+        started = time.monotonic()
+        for round_ in range(1, 201):
+            logger(report(round_))
+        assert time.monotonic() - started < 1
+        # What waits goes together: not a timeout for each of the rounds.
+        logger.close()
+        assert time.monotonic() - started < 20
+
+
+def test_closing_returns_even_if_mlflow_never_does(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "120")
+    monkeypatch.setattr(rounds, "CLOSING_SECONDS", 0.2)
+    with silent_server() as uri, caplog.at_level(logging.WARNING):
+        logger = RoundLogger(uri, "0" * 32)
+        logger(report(1))
+        started = time.monotonic()
+        logger.close()
+        assert time.monotonic() - started < 10
+    assert "MLflow does not answer" in caplog.text
+
+
+@pytest.mark.services
+def test_a_server_that_comes_late_misses_nothing(
+    tracking: Tracking, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with tracking.run("r", {}) as run_id:
+        pass
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with caplog.at_level(logging.WARNING):
+        logger = RoundLogger(url, run_id)
+        logger(report(1))
+        logger(report(2))
+        deadline = time.monotonic() + 60
+        while "MLflow took no metrics" not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert "MLflow took no metrics" in caplog.text
+    command = ["server", "--backend-store-uri", tracking.uri, "--host", "127.0.0.1"]
+    options = ["--port", str(port), "--workers", "1"]
+    with serving([*command, *options], f"{url}/health", tmp_path / "server.log"):
+        logger(report(3))
+        logger.close()
+
+    for round_ in (1, 2, 3):
+        for metric in round_metrics(report(round_)):
+            assert history(tracking, run_id, metric.key)[round_] == metric.value
