@@ -92,13 +92,15 @@ def _epoch(
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, fused=True)
     order = torch.randperm(len(site.X), generator=shuffle)
     batches = zip(
-        site.X[order].split(batch_size), site.y[order].unsqueeze(1).split(batch_size), strict=True
+        torch.split(site.X[order], batch_size),
+        torch.split(site.y[order].unsqueeze(1), batch_size),
+        strict=True,
     )
     losses, sizes = [], []
     for X, y in batches:
         optimizer.zero_grad()
         loss = functional.binary_cross_entropy_with_logits(model(X), y)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(loss.detach())
         sizes.append(len(X))

@@ -24,7 +24,7 @@ class Spread:
     sd: float | None
 
     def __str__(self) -> str:
-        return f"{self.mean:.4f}" + ("" if self.sd is None else f" ± {self.sd:.3f}")
+        return f"{self.mean:.3f}" + ("" if self.sd is None else f" ± {self.sd:.3f}")
 
 
 def spread(figures: Iterable[float | None]) -> Spread | None:

@@ -35,7 +35,7 @@ MAJORITY, AGE, BOOSTING = "majority class", "age only", "gradient boosting"
 CENTRAL, CENTRAL_MLP = "centralised LR", "centralised MLP"
 FEDAVG, FEDAVG_MLP, FEDPROX = "fedavg-lr", "fedavg-mlp", "fedprox-mlp"
 NO_FLAG = ", no flag"
-"""Of a method that does not learn whether a value is missing, which in this file betrays strokes."""
+"""Of a method that is not told whether a value is missing, which betrays strokes in this file."""
 
 Scores = NDArray[np.float64]
 Figures = dict[str, float | None]
@@ -92,7 +92,7 @@ class _Fold:
         """Fit every method; the cheap ones first."""
         spec, seed = self.task.setting.spec, self.task.seed
         age = self.public.feature_names.index(spec.age_column)
-        fits = {
+        fits: dict[str, Callable[..., Baseline]] = {
             MAJORITY: baselines.majority_class,
             AGE: partial(baselines.age_only, column=age),
             CENTRAL: baselines.logistic_regression,

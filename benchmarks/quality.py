@@ -22,7 +22,14 @@ from rich.table import Table
 
 from benchmarks.comparison import POOLED, Bar, Difference, compare, judge, spread, values
 from benchmarks.methods import FEDAVG, FEDAVG_MLP, FEDPROX, FoldResult, FoldTask, run_fold
-from benchmarks.setting import RECIPES, DataOption, console, deal_folds, load_setting
+from benchmarks.setting import (
+    RECIPES,
+    DataOption,
+    console,
+    deal_folds,
+    load_setting,
+    table,
+)
 from fl_assets.cli import Format, FormatOption
 from fl_assets.federation.recipe import load_recipe
 from fl_assets.learning.metrics import Metric
@@ -81,8 +88,8 @@ def main(
     else:
         out = console()
         out.print(f"{setting.origin}: {folds} folds x seeds {', '.join(map(str, seeds))}")
-        for table in (_methods(results), _own(results), _pairs(differences)):
-            out.print(table)
+        for part in (_methods(results), _own(results), _pairs(differences)):
+            out.print(part)
         for bar in bars:
             sign = "<=" if bar.at_most else ">="
             verdict = "pass" if bar.passed else "FAIL"
@@ -104,33 +111,25 @@ def _document(
     }
 
 
-def _table(title: str, columns: list[str], text_columns: int = 1) -> Table:
-    table = Table(title=title)
-    for index, column in enumerate(columns):
-        left = index < text_columns
-        table.add_column(column, justify="left" if left else "right", no_wrap=True)
-    return table
-
-
 def _methods(results: list[FoldResult]) -> Table:
     """Every method on the pooled test rows."""
     title = (
-        "All hospitals' test rows: mean ± deviation over folds. Accuracy is at the threshold that\n"
-        "validation rows gave for 80 % specificity; majority is the accuracy of naming nobody."
+        "All hospitals' test rows: mean ± deviation over folds. Accuracy is at the threshold that "
+        "validation rows\ngave for 80 % specificity; majority is the accuracy of naming nobody."
     )
-    table = _table(title, ["", *COLUMNS.values()])
+    rows = table(title, ["", *COLUMNS.values()])
     for method in results[0].pooled:
         cells = []
         for metric in COLUMNS:
             found = spread(result.pooled[method][metric] for result in results)
             cells.append("n/a" if found is None else str(found))
-        table.add_row(method, *cells)
-    return table
+        rows.add_row(method, *cells)
+    return rows
 
 
 def _own(results: list[FoldResult]) -> Table:
     """Each hospital's own test rows, where some have so few strokes that one fold says nothing."""
-    table = _table(
+    rows = table(
         "AUROC on each hospital's own test rows: mean ± deviation over folds",
         ["", "strokes per fold", "hospital alone", FEDAVG, FEDPROX],
     )
@@ -141,13 +140,13 @@ def _own(results: list[FoldResult]) -> Table:
             str(spread(values(results, method, name)) or "n/a")
             for method in (f"{name} alone", FEDAVG, FEDPROX)
         ]
-        table.add_row(name, str(low) if low == high else f"{low} to {high}", *cells)
-    return table
+        rows.add_row(name, str(low) if low == high else f"{low} to {high}", *cells)
+    return rows
 
 
 def _pairs(differences: list[Difference], level: float = 0.95) -> Table:
     """The paired differences."""
-    table = _table(
+    rows = table(
         f"AUROC differences fold by fold, {level:.0%} interval of the mean (Nadeau & Bengio 2003)",
         ["", "test rows", "mean", "interval", "wins", ""],
         text_columns=2,
@@ -156,7 +155,7 @@ def _pairs(differences: list[Difference], level: float = 0.95) -> Table:
         found = each.found
         interval = "n/a" if found.low is None else f"{found.low:+.4f} to {found.high:+.4f}"
         where = each.where if each.where == POOLED else f"{each.where}'s own"
-        table.add_row(
+        rows.add_row(
             f"{each.a} minus {each.b}",
             where,
             f"{found.mean:+.4f}",
@@ -164,7 +163,7 @@ def _pairs(differences: list[Difference], level: float = 0.95) -> Table:
             f"{found.wins} of {found.n}",
             each.verdict,
         )
-    return table
+    return rows
 
 
 if __name__ == "__main__":

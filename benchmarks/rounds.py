@@ -2,8 +2,8 @@
 
 Both train the same model on the same rows in the same order and validate it at every site in every
 round, and their final weights must agree. They take turns in one process, after a warm-up. The
-ratio is judged by CPU time, since other work on the machine stretches wall time, and of each pair
-of neighbouring runs, since it stretches CPU time a little as well.
+ratio is judged by CPU time, since other work on the machine stretches wall time, and of
+neighbouring runs, since it stretches CPU time a little as well.
 
     python -m benchmarks.rounds
 """
@@ -11,219 +11,63 @@ of neighbouring runs, since it stretches CPU time a little as well.
 from __future__ import annotations
 
 import json
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
-import numpy as np
 import typer
 from rich.table import Table
 
-from benchmarks.bare import BareResult, BareSite, run_bare
-from benchmarks.setting import RECIPES, DataOption, console, deal_folds, load_setting, write_sites
+from benchmarks.contest import Contest, Turn, differences, take_turn
+from benchmarks.setting import DataOption, console, table
 from fl_assets.cli import Format, FormatOption
-from fl_assets.federation.job import FederationJob, FederationResult
-from fl_assets.federation.recipe import Recipe, load_recipe
-from fl_assets.federation.runtimes.inprocess import InProcessRuntime
-from fl_assets.learning.features import Preprocessor
-from fl_assets.site.egress import EgressLog
-from fl_assets.site.partitions import load_manifest
-from fl_assets.site.training import SiteTrainer, load_features
-from fl_assets.storage import SiteStore
-from fl_assets.tracking.runs import Tracking
 
-FOLDS, SEED = 5, 0
 TOLERANCE = 1e-6
-Result = TypeVar("Result")
+SIDES = {"bare": "bare torch loop", "product": "in process", "mlflow": "in process, MLflow on"}
+CLOCKS = {"cpu": "CPU", "wall": "wall"}
 
 
 @dataclass(frozen=True)
-class Seconds:
-    """What something took, on the clock and of the processor."""
-
-    wall: float
-    cpu: float
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One run of each kind, next to each other.
+class Ratio:
+    """A side's time over the bare loop's, turn by turn.
 
     Attributes:
-        product, mlflow, bare: without and with logging to MLflow, and the plain loop.
-        parts: of ``product``, by name.
+        median, low, high: over turns.
+        fastest: fastest run of the side over the fastest of the loop, which least feels what else
+            the machine does.
     """
 
-    product: Seconds
-    mlflow: Seconds
-    bare: Seconds
-    parts: dict[str, Seconds]
+    median: float
+    low: float
+    high: float
+    fastest: float
+
+    @classmethod
+    def of(cls, side: list[float], bare: list[float]) -> Ratio:
+        """Compare seconds per turn."""
+        ratios = [a / b for a, b in zip(side, bare, strict=True)]
+        return cls(median(ratios), min(ratios), max(ratios), min(side) / min(bare))
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
-class Contest:
-    """The two sides on one fold of a data set.
-
-    Args:
-        data: as of ``--data``.
-        rounds: of training; the recipe's where None.
-        home: an empty folder for stores and MLflow.
-    """
-
-    def __init__(self, data: str | None, rounds: int | None, home: Path) -> None:
-        setting = load_setting(data)
-        recipe = load_recipe(RECIPES / "fedavg-lr.yaml")
-        self.recipe = Recipe.model_validate(
-            recipe.model_dump() | {"rounds": rounds or recipe.rounds}
-        )
-        self.origin = setting.origin
-        self._preprocessor = Preprocessor.public(setting.spec)
-        self._stores = write_sites(setting, next(deal_folds(setting, FOLDS, SEED)), home / "sites")
-        self._sites = [self._bare_site(name, self._stores[name]) for name in sorted(self._stores)]
-        self._output = (home / "coordinator").as_uri()
-        self._tracking = Tracking(f"sqlite:///{home}/mlflow.db", "benchmark")
-        self._runs = 0
-
-    def _bare_site(self, name: str, store: SiteStore) -> BareSite:
-        manifest = load_manifest(store)
-        train, validation = (
-            load_features(store, manifest, part, self._preprocessor)
-            for part in ("train", "validation")
-        )
-        return BareSite(name, train.X, train.y, validation.X, validation.y)
-
-    def product(self) -> FederationResult:
-        """Run the recipe through the product."""
-        return InProcessRuntime().run(self._job({}))
-
-    @contextmanager
-    def mlflow(self) -> Iterator[Callable[[], FederationResult]]:
-        """Yield the same with every round logged to a SQLite MLflow; its run is already open."""
-        with self._tracking.run("rounds", {}) as mlflow_run:
-            logged = {"tracking_uri": self._tracking.uri, "mlflow_run": mlflow_run}
-            yield lambda: InProcessRuntime().run(self._job(logged))
-
-    def bare(self) -> BareResult:
-        """Run the plain loop."""
-        recipe = self.recipe
-        return run_bare(
-            self._sites,
-            rounds=recipe.rounds,
-            batch_size=recipe.batch_size,
-            lr=recipe.optimizer.lr,
-            momentum=recipe.optimizer.momentum,
-            prevalence=self._preprocessor.cohort.label.prevalence,
-            seed=recipe.seed,
-        )
-
-    def _job(self, logged: Mapping[str, str]) -> FederationJob:
-        self._runs += 1
-        return FederationJob(
-            run=f"benchmark-{self._runs}",
-            recipe=self.recipe,
-            preprocessor=self._preprocessor,
-            sites={name: store.uri for name, store in self._stores.items()},
-            output=self._output,
-            **logged,
-        )
+def seconds(turns: list[Turn], side: str, clock: str) -> list[float]:
+    """Return what a side took in each turn."""
+    return [getattr(getattr(turn, side), clock) for turn in turns]
 
 
-def take_turn(contest: Contest) -> tuple[Turn, FederationResult, BareResult]:
-    """Run every side once."""
-    with _parts() as parts:
-        federated, product = _timed(contest.product)
-    parts["messages, aggregation, result"] = Seconds(
-        product.wall - sum(part.wall for part in parts.values()),
-        product.cpu - sum(part.cpu for part in parts.values()),
-    )
-    plain, bare = _timed(contest.bare)
-    with contest.mlflow() as run:
-        _, mlflow = _timed(run)
-    return Turn(product, mlflow, bare, parts), federated, plain
-
-
-def _timed(
-    action: Callable[[], Result], cpu: Callable[[], float] = time.process_time
-) -> tuple[Result, Seconds]:
-    start, busy = time.perf_counter(), cpu()
-    result = action()
-    return result, Seconds(time.perf_counter() - start, cpu() - busy)
-
-
-@contextmanager
-def _parts() -> Iterator[dict[str, Seconds]]:
-    """Time the sites' work while the block runs; the wrappers cost microseconds a round."""
-    watched = {
-        "opening the sites' rows": (SiteTrainer, "__init__"),
-        "training and validation": (SiteTrainer, "train_round"),
-        "final validation": (SiteTrainer, "validate"),
-        "egress log": (EgressLog, "release"),
-    }
-    spent: dict[str, list[Seconds]] = defaultdict(list)
-    found: dict[str, Seconds] = {}
-    originals = {name: getattr(kind, method) for name, (kind, method) in watched.items()}
-
-    def watch(name: str) -> Callable[..., Any]:
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            # Of this thread alone: each site's message has one of its own.
-            result, took = _timed(lambda: originals[name](*args, **kwargs), time.thread_time)
-            spent[name].append(took)
-            return result
-
-        return wrapper
-
-    try:
-        for name, (kind, method) in watched.items():
-            setattr(kind, method, watch(name))
-        yield found
-    finally:
-        for name, (kind, method) in watched.items():
-            setattr(kind, method, originals[name])
-            found[name] = Seconds(sum(s.wall for s in spent[name]), sum(s.cpu for s in spent[name]))
-
-
-def differences(federated: FederationResult, plain: BareResult) -> dict[str, float]:
-    """Return the largest absolute differences between the two sides, by what they are in."""
-    weights = np.concatenate([w.ravel() for w in federated.weights.values()])
-    figures = np.array(
-        [
-            [site.validation_loss, site.validation_auroc, site.train_loss]
-            for report in federated.history.rounds
-            for _, site in sorted(report.sites.items())
-        ],
-        dtype=np.float64,
-    )
-    # A site without a positive has no AUROC on either side.
-    gaps = np.abs(figures - np.array(plain.history))
-    both = np.isnan(figures) & np.isnan(plain.history)
-    gaps[both] = 0.0
-    by_figure = dict(
-        zip(("validation loss", "validation AUROC", "training loss"), gaps.max(0), strict=True)
-    )
-    found = {"weights": np.abs(weights - plain.weights).max(), **by_figure}
-    return {name: float(gap) for name, gap in found.items()}
-
-
-def summarise(turns: list[Turn]) -> dict[str, dict[str, dict[str, float]]]:
-    """Return median, min and max of each side's ratio to the bare loop, by clock."""
+def compare(turns: list[Turn]) -> dict[str, dict[str, Ratio]]:
+    """Return each side's ratios to the bare loop, by side and clock."""
     return {
         side: {
-            clock: _spread(
-                [getattr(getattr(t, side), clock) / getattr(t.bare, clock) for t in turns]
-            )
-            for clock in ("cpu", "wall")
+            clock: Ratio.of(seconds(turns, side, clock), seconds(turns, "bare", clock))
+            for clock in CLOCKS
         }
-        for side in ("product", "mlflow")
+        for side in SIDES
     }
-
-
-def _spread(values: list[float]) -> dict[str, float]:
-    return {"median": median(values), "min": min(values), "max": max(values)}
 
 
 def main(
@@ -237,80 +81,66 @@ def main(
 
     Exit code 1 when the ratio is above the goal or the two sides' weights differ.
     """
-    taken: list[Turn] = []
     with TemporaryDirectory() as home:
         contest = Contest(data, rounds, Path(home))
-        _, federated, plain = take_turn(contest)
-        for _ in range(turns):
-            turn, federated, plain = take_turn(contest)
-            taken.append(turn)
-    apart = differences(federated, plain)
-    ratios = summarise(taken)
+        take_turn(contest)
+        results = [take_turn(contest) for _ in range(turns)]
+    taken = [turn for turn, _, _ in results]
+    apart = differences(*results[-1][1:])
+    ratios = compare(taken)
+    reached = ratios["product"]["cpu"].median
     bars = {
-        "ratio": ratios["product"]["cpu"]["median"] <= goal,
-        "same weights": apart["weights"] <= TOLERANCE,
+        f"median CPU ratio {reached:.2f} (<= {goal:g})": reached <= goal,
+        f"weights differ by {apart['weights']:.1e} (<= {TOLERANCE:g})": (
+            apart["weights"] <= TOLERANCE
+        ),
     }
     if format_ is Format.JSON:
-        print(
-            json.dumps(
-                {
-                    "data": contest.origin,
-                    "rounds": contest.recipe.rounds,
-                    "goal": goal,
-                    "ratios": ratios,
-                    "differences": apart,
-                    "bars": bars,
-                    "turns": [asdict(turn) for turn in taken],
-                },
-                indent=2,
-            )
-        )
+        document = {
+            "data": contest.origin,
+            "rounds": contest.recipe.rounds,
+            "ratios": {s: {c: asdict(r) for c, r in by.items()} for s, by in ratios.items()},
+            "differences": apart,
+            "bars": bars,
+            "turns": [asdict(turn) for turn in taken],
+        }
+        print(json.dumps(document, indent=2))
     else:
-        _show(contest, taken, ratios, apart, goal)
+        out = console()
+        out.print(f"{contest.origin}: {contest.recipe.rounds} rounds, {turns} runs of each side")
+        out.print(_sides(taken, ratios), _parts(taken))
+        gaps = ", ".join(f"{name} {gap:.1e}" for name, gap in apart.items())
+        out.print(f"Largest differences between the two sides: {gaps}")
+        for bar, passed in bars.items():
+            out.print(f"{'pass' if passed else 'FAIL'}  {bar}")
     if not all(bars.values()):
         raise typer.Exit(1)
 
 
-def _show(
-    contest: Contest,
-    turns: list[Turn],
-    ratios: Mapping[str, Mapping[str, Mapping[str, float]]],
-    apart: Mapping[str, float],
-    goal: float,
-) -> None:
-    out = console()
-    out.print(f"{contest.origin}: {contest.recipe.rounds} rounds, {len(turns)} runs of each side")
-    sides = Table(title="Seconds (medians) and ratio to the bare loop (median, smallest, largest)")
-    for column in ("", "CPU s", "CPU ratio", "wall s", "wall ratio"):
-        sides.add_column(column, justify="left" if not column else "right")
-    names = {"bare": "bare torch loop", "product": "in process", "mlflow": "in process, MLflow on"}
-    for side, name in names.items():
-        cells = [name]
-        for clock in ("cpu", "wall"):
-            cells.append(f"{median(getattr(getattr(t, side), clock) for t in turns):.2f}")
-            ratio = ratios.get(side, {}).get(clock)
-            cells.append(
-                "" if ratio is None else "{median:.2f} ({min:.2f}, {max:.2f})".format(**ratio)
-            )
-        sides.add_row(*cells)
-    out.print(sides)
-    parts = Table(title="Where the time of the in-process run goes (medians)")
-    for column in ("", "CPU s", "wall s"):
-        parts.add_column(column, justify="left" if not column else "right")
+def _sides(turns: list[Turn], ratios: dict[str, dict[str, Ratio]]) -> Table:
+    columns = [
+        column
+        for clock in CLOCKS.values()
+        for column in (f"{clock} s", f"{clock} ratio", "of the fastest")
+    ]
+    rows = table("Seconds (median) and ratio to the bare loop (median, range)", ["", *columns])
+    for side, name in SIDES.items():
+        cells = []
+        for clock in CLOCKS:
+            ratio = ratios[side][clock]
+            cells += [f"{median(seconds(turns, side, clock)):.2f}", f"{ratio}"]
+            cells += [f"{ratio.fastest:.2f}"]
+        rows.add_row(name, *cells)
+    return rows
+
+
+def _parts(turns: list[Turn]) -> Table:
+    rows = table("Where the time of the in-process run goes (medians)", ["", "CPU s", "wall s"])
     for part in turns[0].parts:
         took = [turn.parts[part] for turn in turns]
-        parts.add_row(
-            part, f"{median(t.cpu for t in took):.3f}", f"{median(t.wall for t in took):.3f}"
-        )
-    out.print(parts)
-    out.print(
-        "Largest difference between the sides: "
-        + ", ".join(f"{name} {gap:.1e}" for name, gap in apart.items())
-    )
-    ratio = ratios["product"]["cpu"]["median"]
-    out.print(f"{'pass' if ratio <= goal else 'FAIL'}  CPU ratio {ratio:.2f} (goal {goal:g})")
-    same = apart["weights"] <= TOLERANCE
-    out.print(f"{'pass' if same else 'FAIL'}  weights within {TOLERANCE:g}")
+        cpu, wall = median(t.cpu for t in took), median(t.wall for t in took)
+        rows.add_row(part, f"{cpu:.3f}", f"{wall:.3f}")
+    return rows
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 import typer
 from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Table
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from fl_assets.cohorts.contract import check_rows
@@ -31,6 +33,9 @@ STROKE_CSV = REPOSITORY.parent / "shared/data/stroke/healthcare-dataset-stroke-d
 SYNTHETIC_ROWS = 5110
 VALIDATION_SHARE = 1 / 8
 """Of the rows that are not tested."""
+
+WIDTH = 130
+"""Characters of the widest table."""
 
 Parts = NDArray[np.str_]
 
@@ -121,6 +126,13 @@ def write_sites(setting: Setting, parts: Parts, home: Path) -> dict[str, SiteSto
 
 
 def console() -> Console:
-    """Return where tables go; wide enough for them where there is no terminal to ask."""
-    found = Console(highlight=False)
-    return found if found.is_terminal else Console(highlight=False, width=120)
+    """Return where tables go; wide enough for them, so that nothing is cut off."""
+    return Console(highlight=False, width=max(Console().width, WIDTH))
+
+
+def table(title: str, columns: Sequence[str], text_columns: int = 1) -> Table:
+    """Return an empty table; the first columns hold text, the others figures."""
+    found = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
+    for index, column in enumerate(columns):
+        found.add_column(column, justify="left" if index < text_columns else "right", no_wrap=True)
+    return found

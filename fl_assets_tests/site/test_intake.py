@@ -215,8 +215,8 @@ def test_no_value_is_in_the_manifest(
     assert "canary" not in store.get("records/manifest.json").decode()
 
 
-@settings(max_examples=25, deadline=None)
-@given(uploads=st.lists(st.tuples(EDITS, st.booleans()), min_size=1, max_size=4))
+@settings(max_examples=15, deadline=None)
+@given(uploads=st.lists(st.tuples(EDITS, st.booleans()), min_size=1, max_size=3))
 def test_every_row_of_several_uploads_is_somewhere(
     stroke: CohortSpec,
     lines: list[str],
