@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import starmap
 from statistics import fmean, stdev
 
+from benchmarks.bars import Bar
 from benchmarks.methods import AGE, CENTRAL, FEDAVG, FEDPROX, NO_FLAG, FoldResult
 from fl_assets.learning.intervals import PairedDifference, paired_difference
 from fl_assets.learning.metrics import Metric
@@ -52,21 +53,6 @@ class Difference:
         if self.found.high is not None and self.found.high < 0:
             return "loss"
         return "no gain shown"
-
-
-@dataclass(frozen=True)
-class Bar:
-    """A figure with the limit that it must reach, or not pass."""
-
-    name: str
-    figure: float
-    limit: float
-    at_most: bool = False
-
-    @property
-    def passed(self) -> bool:
-        """Whether it holds."""
-        return self.figure <= self.limit if self.at_most else self.figure >= self.limit
 
 
 def values(results: list[FoldResult], method: str, where: str = POOLED) -> list[float | None]:

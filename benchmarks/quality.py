@@ -12,7 +12,9 @@ import json
 import multiprocessing
 import os
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +22,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from benchmarks.comparison import POOLED, Bar, Difference, compare, judge, spread, values
+from benchmarks.bars import Bar, enforce, show
+from benchmarks.comparison import POOLED, Difference, compare, judge, spread, values
 from benchmarks.methods import FEDAVG, FEDAVG_MLP, FEDPROX, FoldResult, FoldTask, run_fold
 from benchmarks.setting import (
     RECIPES,
@@ -28,6 +31,7 @@ from benchmarks.setting import (
     console,
     deal_folds,
     load_setting,
+    run,
     table,
 )
 from fl_assets.cli import Format, FormatOption
@@ -46,18 +50,25 @@ COLUMNS = {
 
 
 def run_folds(tasks: list[FoldTask], workers: int) -> list[FoldResult]:
-    """Run the folds, in processes of their own where there are several workers; in order."""
-    results: dict[int, FoldResult] = {}
-    # Spawned: a fork would copy the threads' locks of torch.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        pending = {pool.submit(run_fold, task): index for index, task in enumerate(tasks)}
-        for done in as_completed(pending):
-            results[pending[done]] = done.result()
+    """Run the folds, in order; several workers are processes of their own."""
+    with ExitStack() as stack:
+        each: Iterable[FoldResult] = map(run_fold, tasks)
+        if workers > 1:
+            # Spawned: a fork would copy the threads' locks of torch.
+            spawn = multiprocessing.get_context("spawn")
+            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=spawn))
+            each = pool.map(run_fold, tasks)
+        results = []
+        for result in each:
+            results.append(result)
             print(f"fold {len(results)} of {len(tasks)}", file=sys.stderr, flush=True)
-    return [results[index] for index in range(len(tasks))]
+    return results
 
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
 def main(
     data: DataOption = None,
     folds: Annotated[int, typer.Option(min=2, help="Folds per repeat.")] = 5,
@@ -90,12 +101,8 @@ def main(
         out.print(f"{setting.origin}: {folds} folds x seeds {', '.join(map(str, seeds))}")
         for part in (_methods(results), _own(results), _pairs(differences)):
             out.print(part)
-        for bar in bars:
-            sign = "<=" if bar.at_most else ">="
-            verdict = "pass" if bar.passed else "FAIL"
-            out.print(f"{verdict}  {bar.name} {bar.figure:.4f} ({sign} {bar.limit:g})")
-    if not all(bar.passed for bar in bars):
-        raise typer.Exit(1)
+        show(bars, out)
+    enforce(bars)
 
 
 def _document(
@@ -107,7 +114,7 @@ def _document(
             {"a": d.a, "b": d.b, "where": d.where, "verdict": d.verdict, **asdict(d.found)}
             for d in differences
         ],
-        "bars": [{**asdict(bar), "passed": bar.passed} for bar in bars],
+        "bars": [bar.document() for bar in bars],
     }
 
 
@@ -167,4 +174,4 @@ def _pairs(differences: list[Difference], level: float = 0.95) -> Table:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(app)

@@ -20,8 +20,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from benchmarks.bars import Bar, enforce, show
 from benchmarks.contest import Contest, Turn, differences, take_turn
-from benchmarks.setting import DataOption, console, table
+from benchmarks.setting import DataOption, console, run, table
 from fl_assets.cli import Format, FormatOption
 
 TOLERANCE = 1e-6
@@ -70,6 +71,10 @@ def compare(turns: list[Turn]) -> dict[str, dict[str, Ratio]]:
     }
 
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
 def main(
     data: DataOption = None,
     rounds: Annotated[int | None, typer.Option(min=1, help="The recipe's unless given.")] = None,
@@ -89,19 +94,17 @@ def main(
     apart = differences(*results[-1][1:])
     ratios = compare(taken)
     reached = ratios["product"]["cpu"].median
-    bars = {
-        f"median CPU ratio {reached:.2f} (<= {goal:g})": reached <= goal,
-        f"weights differ by {apart['weights']:.1e} (<= {TOLERANCE:g})": (
-            apart["weights"] <= TOLERANCE
-        ),
-    }
+    bars = [
+        Bar("median ratio of CPU time", reached, goal, at_most=True),
+        Bar("difference of the final weights", apart["weights"], TOLERANCE, at_most=True),
+    ]
     if format_ is Format.JSON:
         document = {
             "data": contest.origin,
             "rounds": contest.recipe.rounds,
             "ratios": {s: {c: asdict(r) for c, r in by.items()} for s, by in ratios.items()},
             "differences": apart,
-            "bars": bars,
+            "bars": [bar.document() for bar in bars],
             "turns": [asdict(turn) for turn in taken],
         }
         print(json.dumps(document, indent=2))
@@ -111,10 +114,8 @@ def main(
         out.print(_sides(taken, ratios), _parts(taken))
         gaps = ", ".join(f"{name} {gap:.1e}" for name, gap in apart.items())
         out.print(f"Largest differences between the two sides: {gaps}")
-        for bar, passed in bars.items():
-            out.print(f"{'pass' if passed else 'FAIL'}  {bar}")
-    if not all(bars.values()):
-        raise typer.Exit(1)
+        show(bars, out)
+    enforce(bars)
 
 
 def _sides(turns: list[Turn], ratios: dict[str, dict[str, Ratio]]) -> Table:
@@ -144,4 +145,4 @@ def _parts(turns: list[Turn]) -> Table:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run(app)

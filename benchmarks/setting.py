@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from fl_assets.cohorts.spec import CohortSpec, load_cohort
 from fl_assets.cohorts.split import deal
 from fl_assets.config import load_yaml_model
 from fl_assets.consortium import Consortium
+from fl_assets.errors import FlAssetsError
 from fl_assets.site.partitions import write_partitions
 from fl_assets.storage import SiteStore, open_store
 
@@ -123,6 +125,14 @@ def write_sites(setting: Setting, parts: Parts, home: Path) -> dict[str, SiteSto
         stores[name] = open_store((home / name).as_uri())
         write_partitions(stores[name], setting.rows[own], parts[own], setting.spec, "benchmark")
     return stores
+
+
+def run(app: typer.Typer) -> None:
+    """Run a benchmark's command line; our own errors end it with their message."""
+    try:
+        app()
+    except FlAssetsError as error:
+        sys.exit(f"error: {error}")
 
 
 def console() -> Console:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from fl_assets.cohorts.reader import PROBLEM, read_rows
@@ -42,7 +43,7 @@ def read_features(data: bytes, spec: CohortSpec, name: str) -> pd.DataFrame:
             frame[column] = values
             continue
         frame[column] = pd.to_numeric(values, errors="coerce").astype(float)
-        wrong = int((frame[column].isna() & values.notna()).sum())
+        wrong = int((~np.isfinite(frame[column]) & values.notna()).sum())
         if wrong:
             raise ScoringFileError(f"{name}: column {column!r} is not a number in {wrong} rows")
     return frame
