@@ -158,7 +158,7 @@ def test_a_consortium_of_one_class_still_trains(make_job: MakeJob, world: Settin
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return build_world(tmp_path_factory.mktemp("large"), rows=3000, seed=0)
+    return build_world(tmp_path_factory.mktemp("large"), rows=5110, seed=0)
 
 
 def test_federated_averaging_comes_within_a_hundredth_of_the_centralised_fit(
