@@ -72,7 +72,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def main(
     data: DataOption = None,
     folds: Annotated[int, typer.Option(min=2, help="Folds per repeat.")] = 5,
-    repeats: Annotated[int, typer.Option(min=1, help="Other folds, with the next seeds.")] = 1,
+    repeats: Annotated[int, typer.Option(min=1, help="Other folds, with the next seeds.")] = 2,
     seed: Annotated[int, typer.Option(help="Of the first repeat's folds.")] = 0,
     recipes: Annotated[Path, typer.Option(help="Folder of the recipes.")] = RECIPES,
     workers: Annotated[int, typer.Option(min=1, help="Folds at a time.")] = os.cpu_count() or 1,

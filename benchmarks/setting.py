@@ -94,7 +94,14 @@ def load_setting(data: str | None) -> Setting:
 
 def _default_data() -> str:
     path = Path(os.environ.get("FLA_STROKE_CSV", STROKE_CSV))
-    return str(path) if path.is_file() else SYNTHETIC
+    if path.is_file():
+        return str(path)
+    typer.echo(
+        "The public stroke file is absent (set FLA_STROKE_CSV): these are synthetic rows, and the "
+        "bars were set on the public ones.",
+        err=True,
+    )
+    return SYNTHETIC
 
 
 def deal_folds(setting: Setting, folds: int, seed: int) -> Iterator[Parts]:

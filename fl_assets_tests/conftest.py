@@ -11,6 +11,7 @@ import pytest
 
 from fl_assets import pipeline
 from fl_assets.settings import Settings
+from fl_assets.tracking.runs import Tracking
 from fl_assets_tests.world import build_world, dagster_instance, set_gates, settings_of
 
 FINISHED_ROWS = 900
@@ -29,9 +30,25 @@ def stroke_csv() -> Path:
 
 
 @pytest.fixture(scope="session")
-def _pristine_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def _empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # MLflow takes seconds to create its tables.
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    Tracking(f"sqlite:///{path}", "none").client.search_experiments()
+    return path
+
+
+@pytest.fixture
+def tracking(_empty_database: Path, tmp_path: Path) -> Tracking:
+    """A real MLflow over SQLite."""
+    database = shutil.copyfile(_empty_database, tmp_path / "mlflow.db")
+    return Tracking(f"sqlite:///{database}", "test-experiment")
+
+
+@pytest.fixture(scope="session")
+def _pristine_world(_empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("world")
     build_world(home)
+    shutil.copyfile(_empty_database, home / "mlflow.db")
     return home
 
 

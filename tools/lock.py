@@ -27,9 +27,7 @@ def compile_lock(*options: str) -> list[str]:
             cwd=ROOT,
             check=True,
         )  # fmt: skip
-        return [
-            line for line in target.read_text().splitlines() if not line.startswith(CUDA)
-        ]
+        return [line for line in target.read_text().splitlines() if not line.startswith(CUDA)]
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fl_assets.config import StrictModel
-from fl_assets.tracking.release import ReleaseRecord
+from fl_assets.coordinator.release import ReleaseRecord
 
 KEY = "promotion/current.json"
 

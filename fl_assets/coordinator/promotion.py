@@ -8,13 +8,13 @@ from fl_assets.coordinator.comparison import load_comparison
 from fl_assets.coordinator.decision import KEY, GateResult, Promotion
 from fl_assets.coordinator.evaluation import ModelEvaluation
 from fl_assets.coordinator.model_card import model_card
+from fl_assets.coordinator.release import ReleaseRecord
 from fl_assets.coordinator.training import load_release
 from fl_assets.errors import FlAssetsError
 from fl_assets.learning.metrics import Metric
 from fl_assets.settings import Settings
 from fl_assets.site import partitions
 from fl_assets.tracking.models import CANDIDATE, CHAMPION, Registry, input_example
-from fl_assets.tracking.release import ReleaseRecord
 from fl_assets.tracking.runs import Tracking
 from fl_assets.tracking.served_model import PROBABILITY
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import fl_assets
 from fl_assets.coordinator import documents
 from fl_assets.coordinator.preprocessors import load_preprocessors
+from fl_assets.coordinator.release import FILE, ReleaseRecord, RoundRecord
 from fl_assets.errors import FlAssetsError
 from fl_assets.federation.job import FederationHistory, FederationJob, FederationResult, load_result
 from fl_assets.federation.recipe import Recipe
@@ -19,7 +20,6 @@ from fl_assets.settings import Settings
 from fl_assets.site.partitions import PartitionManifest, load_manifest
 from fl_assets.storage import ObjectNotFoundError, SiteStore
 from fl_assets.tracking.models import Registry, log_model
-from fl_assets.tracking.release import FILE, ReleaseRecord, RoundRecord
 from fl_assets.tracking.runs import Tracking
 
 # Of what a run computes from the same inputs; part of the run's name.

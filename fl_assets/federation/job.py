@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
 
 from fl_assets.config import StrictModel
 from fl_assets.errors import FlAssetsError
 from fl_assets.federation.recipe import Recipe
 from fl_assets.federation.rounds import RoundReport
 from fl_assets.learning.features import Preprocessor
+from fl_assets.learning.weights import Weights, weights_from_bytes, weights_to_bytes
 from fl_assets.storage import SiteStore
-
-Weights = dict[str, NDArray[np.float32]]
 
 
 class FederationError(FlAssetsError):
@@ -117,16 +111,3 @@ def load_result(store: SiteStore, run: str) -> FederationResult:
     """
     history = FederationHistory.model_validate_json(store.get(f"runs/{run}/history.json"))
     return FederationResult(weights_from_bytes(store.get(f"runs/{run}/weights.npz")), history)
-
-
-def weights_to_bytes(weights: Mapping[str, NDArray[np.float32]]) -> bytes:
-    """Serialise weights as an uncompressed ``.npz``."""
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **weights)
-    return buffer.getvalue()
-
-
-def weights_from_bytes(data: bytes) -> Weights:
-    """Undo :func:`weights_to_bytes`; never unpickles."""
-    with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}

@@ -60,7 +60,7 @@ def _observers(config: UserConfig, stack: ExitStack) -> list[RoundObserver]:
         observers.append(ProgressLine())
     if config["tracking-uri"]:
         # Late, so that a run without MLflow does not wait seconds for its import.
-        from fl_assets.tracking.rounds import RoundLogger
+        from fl_assets.federation.mlflow_rounds import RoundLogger
 
         logger = RoundLogger(str(config["tracking-uri"]), str(config["mlflow-run"]))
         stack.callback(logger.close)

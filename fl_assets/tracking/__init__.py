@@ -1,4 +1,4 @@
-"""MLflow: runs, rounds, the served model, the registry and the release record."""
+"""MLflow: runs, the served model and the registry."""
 
 import os
 

@@ -19,9 +19,9 @@ from mlflow.types.schema import AnyType
 import fl_assets
 from fl_assets.cohorts.spec import CategoryColumn, CohortSpec, NumberColumn
 from fl_assets.errors import FlAssetsError
-from fl_assets.federation.job import Weights, weights_to_bytes
 from fl_assets.learning.configs import LogisticRegressionConfig, MLPConfig
 from fl_assets.learning.features import Preprocessor
+from fl_assets.learning.weights import Weights, weights_to_bytes
 from fl_assets.tracking import served_model
 from fl_assets.tracking.runs import Tracking, reaching, use
 

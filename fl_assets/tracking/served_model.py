@@ -44,9 +44,9 @@ class RiskModel(PythonModel):
 
         import torch
 
-        from fl_assets.federation.job import weights_from_bytes
         from fl_assets.learning.features import Preprocessor
         from fl_assets.learning.models import build_model
+        from fl_assets.learning.weights import weights_from_bytes
 
         files = {name: Path(path) for name, path in context.artifacts.items()}
         self._preprocessor = Preprocessor.model_validate_json(files[PREPROCESSOR].read_bytes())

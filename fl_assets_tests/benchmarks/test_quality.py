@@ -20,7 +20,8 @@ def command(small_csv, tmp_path_factory):
         recipe = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
         text = yaml.safe_dump(recipe | {"rounds": 2, "local_epochs": 1})
         (folder / f"{name}.yaml").write_text(text)
-    options = {"--data": small_csv, "--recipes": folder, "--folds": 2, "--workers": 1}
+    options = {"--data": small_csv, "--recipes": folder, "--folds": 2, "--repeats": 1}
+    options["--workers"] = 1
     return [str(word) for option in options.items() for word in option]
 
 

@@ -40,10 +40,11 @@ def test_the_sites_hold_each_row_once_where_it_was_dealt(small, tmp_path):
             assert found["id"].tolist() == small.rows["id"][wanted].tolist()
 
 
-def test_without_a_file_the_rows_are_synthetic_and_say_so(monkeypatch, tmp_path):
+def test_without_a_file_the_rows_are_synthetic_and_say_so(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("FLA_STROKE_CSV", str(tmp_path / "absent.csv"))
     found = load_setting(None)
     assert SYNTHETIC in found.origin
+    assert "synthetic rows" in capsys.readouterr().err
     assert len(found.rows) == setting.SYNTHETIC_ROWS
 
 

@@ -1,6 +1,4 @@
-import io
 import json
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +11,6 @@ from fl_assets.federation.job import (
     FinalReport,
     load_result,
     save_result,
-    weights_from_bytes,
-    weights_to_bytes,
 )
 from fl_assets.federation.rounds import RoundReport, SiteReport
 from fl_assets.storage import FolderStore, ObjectNotFoundError
@@ -50,31 +46,6 @@ def history() -> FederationHistory:
     return FederationHistory(
         rounds=(round_report(1, a="v1"), round_report(2, b="v2")), final={"a": final}
     )
-
-
-def test_weights_survive_bit_for_bit() -> None:
-    read = weights_from_bytes(weights_to_bytes(WEIGHTS))
-    assert list(read) == list(WEIGHTS)
-    for name, array in WEIGHTS.items():
-        assert read[name].dtype == np.float32
-        assert read[name].shape == array.shape
-        assert read[name].tobytes() == array.tobytes()
-
-
-class Trap:
-    """What unpickling would run."""
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return (exec, ("raise AssertionError('unpickled')",))
-
-
-def test_weights_are_never_unpickled() -> None:
-    buffer = io.BytesIO()
-    np.savez(buffer, w=np.array([Trap()], dtype=object))
-    with pytest.raises(ValueError, match="allow_pickle"):
-        weights_from_bytes(buffer.getvalue())
-    with pytest.raises(ValueError, match="pickle"):
-        weights_from_bytes(pickle.dumps(Trap()))
 
 
 def test_a_result_survives_and_its_history_marks_it_complete(tmp_path: Path) -> None:

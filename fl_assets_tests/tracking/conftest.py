@@ -9,27 +9,12 @@ from typing import NamedTuple
 import pytest
 
 from fl_assets.cohorts.spec import CohortSpec, load_cohort
-from fl_assets.federation.job import Weights
 from fl_assets.learning.configs import MLPConfig
 from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.models import build_model
+from fl_assets.learning.weights import Weights
 from fl_assets.tracking.models import CHAMPION, Registry, log_model
 from fl_assets.tracking.runs import Tracking
-
-
-@pytest.fixture(scope="session")
-def _empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # MLflow takes seconds to create its tables.
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    Tracking(f"sqlite:///{path}", "none").client.search_experiments()
-    return path
-
-
-@pytest.fixture
-def tracking(_empty_database: Path, tmp_path: Path) -> Tracking:
-    """A real MLflow over SQLite."""
-    database = shutil.copyfile(_empty_database, tmp_path / "mlflow.db")
-    return Tracking(f"sqlite:///{database}", "test-experiment")
 
 
 @pytest.fixture(scope="session")

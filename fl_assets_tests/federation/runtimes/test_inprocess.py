@@ -11,7 +11,7 @@ from flwr.app import Array, ArrayRecord, Context, Message, MetricRecord, RecordD
 from flwr.clientapp import ClientApp
 from sklearn.linear_model import LogisticRegression
 
-from fl_assets.federation.job import FederationJob, FederationResult, weights_to_bytes
+from fl_assets.federation.job import FederationJob, FederationResult
 from fl_assets.federation.recipe import load_recipe
 from fl_assets.federation.runtimes.inprocess import InProcessGrid, InProcessRuntime
 from fl_assets.federation.strategies import QuorumNotReachedError
@@ -19,6 +19,7 @@ from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.metrics import auroc
 from fl_assets.learning.models import build_model
 from fl_assets.learning.training import predict
+from fl_assets.learning.weights import weights_to_bytes
 from fl_assets.settings import Settings
 from fl_assets.site.partitions import PARTS, load_manifest, load_part, write_partitions
 from fl_assets.site.pooling import pooled
@@ -55,7 +56,8 @@ def test_another_process_computes_the_same_bits(make_job: MakeJob) -> None:
     here = run(job)
     there = job.model_copy(update={"run": "there"})
     code = (
-        "import sys; from fl_assets.federation.job import FederationJob, weights_to_bytes;"
+        "import sys; from fl_assets.federation.job import FederationJob;"
+        "from fl_assets.learning.weights import weights_to_bytes;"
         "from fl_assets.federation.runtimes.inprocess import InProcessRuntime;"
         "job = FederationJob.model_validate_json(sys.stdin.read());"
         "sys.stdout.buffer.write(weights_to_bytes(InProcessRuntime().run(job).weights))"

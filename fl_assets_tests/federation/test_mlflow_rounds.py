@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from fl_assets.federation import mlflow_rounds
+from fl_assets.federation.mlflow_rounds import RoundLogger, round_metrics
 from fl_assets.federation.rounds import RoundReport, SiteReport
-from fl_assets.tracking import rounds
-from fl_assets.tracking.rounds import RoundLogger, round_metrics
 from fl_assets.tracking.runs import Tracking
 from fl_assets_tests.tracking.servers import free_port, serving, silent_server
 
@@ -109,7 +109,7 @@ def test_closing_returns_even_if_mlflow_never_does(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "120")
-    monkeypatch.setattr(rounds, "CLOSING_SECONDS", 0.2)
+    monkeypatch.setattr(mlflow_rounds, "CLOSING_SECONDS", 0.2)
     with silent_server() as uri, caplog.at_level(logging.WARNING):
         logger = RoundLogger(uri, "0" * 32)
         logger(report(1))
@@ -130,9 +130,9 @@ def refused() -> Iterator[threading.Event]:
                 event.set()
 
     listener = Listener()
-    rounds.log.addHandler(listener)
+    mlflow_rounds.log.addHandler(listener)
     yield event
-    rounds.log.removeHandler(listener)
+    mlflow_rounds.log.removeHandler(listener)
 
 
 def test_what_was_refused_goes_with_the_next_round(

@@ -2,11 +2,11 @@ import pytest
 from pydantic import ValidationError
 
 import fl_assets
+from fl_assets.coordinator.release import ReleaseRecord, RoundRecord
 from fl_assets.federation.recipe import Recipe
 from fl_assets.learning.configs import MLPConfig
 from fl_assets.settings import Settings
 from fl_assets.site.partitions import load_manifest
-from fl_assets.tracking.release import ReleaseRecord, RoundRecord
 
 
 def release(world: Settings) -> ReleaseRecord:
