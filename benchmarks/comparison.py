@@ -93,11 +93,11 @@ def judge(results: list[FoldResult], differences: list[Difference]) -> list[Bar]
 
     sensitivity = Metric.SENSITIVITY_AT_80_SPECIFICITY
     return [
-        Bar(f"{CENTRAL}{NO_FLAG}: AUROC", mean(CENTRAL + NO_FLAG), 0.840),
-        Bar(f"{CENTRAL}: AUROC", mean(CENTRAL), 0.845),
-        Bar(f"{FEDAVG} minus {CENTRAL}: AUROC", gap(FEDAVG, CENTRAL), -0.003),
-        Bar(f"{FEDAVG} minus {AGE}: AUROC", gap(FEDAVG, AGE), 0.008),
-        Bar(f"{FEDPROX}: AUROC", mean(FEDPROX), 0.838),
-        Bar(f"{FEDAVG}: sensitivity at 80 % specificity", mean(FEDAVG, sensitivity), 0.70),
-        Bar(f"{FEDAVG}: ECE", mean(FEDAVG, Metric.ECE), 0.02, at_most=True),
+        Bar(f"AUROC of {CENTRAL}{NO_FLAG}", mean(CENTRAL + NO_FLAG), 0.840),
+        Bar(f"AUROC of {CENTRAL}", mean(CENTRAL), 0.845),
+        Bar(f"AUROC of {FEDAVG} minus {CENTRAL}", gap(FEDAVG, CENTRAL), -0.003),
+        Bar(f"AUROC of {FEDAVG} minus {AGE}", gap(FEDAVG, AGE), 0.008),
+        Bar(f"AUROC of {FEDPROX}", mean(FEDPROX), 0.838),
+        Bar(f"sensitivity of {FEDAVG} at 80 % specificity", mean(FEDAVG, sensitivity), 0.70),
+        Bar(f"ECE of {FEDAVG}", mean(FEDAVG, Metric.ECE), 0.02, at_most=True),
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -115,7 +115,7 @@ def run(
     settings: Settings,
     instance: dg.DagsterInstance,
     before: Callable[[Step], None] = lambda _step: None,
-) -> Iterator[Outcome]:
+) -> Generator[Outcome, None, None]:
     """Run the main job step by step.
 
     Args:

@@ -32,20 +32,23 @@ def main() -> None:
         sys.exit("Chromium is not installed: apt-get install chromium")
     settings = Settings.from_environment()
     PICTURES.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as logs, sync_playwright() as playwright:
-        with dagster_dev(settings, Path(logs) / "dagster.log") as server:
-            browser = playwright.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
-            page = browser.new_page(viewport={"width": 1700, "height": 760})
-            open_page(page, f"{server.url}/asset-groups", "governance")
-            # Dagster's own shortcut for opening every group.
-            page.keyboard.press("Alt+e")
-            page.wait_for_timeout(3000)
-            page.screenshot(path=PICTURES / "asset-graph.png")
-            page.set_viewport_size({"width": 1100, "height": 1250})
-            page.goto(f"{settings.coordinator_uri}/report.html")
-            page.get_by_role("heading", name="Comparison").scroll_into_view_if_needed()
-            page.screenshot(path=PICTURES / "report.png")
-            browser.close()
+    with (
+        tempfile.TemporaryDirectory() as logs,
+        sync_playwright() as playwright,
+        dagster_dev(settings, Path(logs) / "dagster.log") as server,
+    ):
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1700, "height": 760})
+        open_page(page, f"{server.url}/asset-groups", "governance")
+        # Dagster's own shortcut for opening every group.
+        page.keyboard.press("Alt+e")
+        page.wait_for_timeout(3000)
+        page.screenshot(path=PICTURES / "asset-graph.png")
+        page.set_viewport_size({"width": 1100, "height": 1250})
+        page.goto(f"{settings.coordinator_uri}/report.html")
+        page.get_by_role("heading", name="Comparison").scroll_into_view_if_needed()
+        page.screenshot(path=PICTURES / "report.png")
+        browser.close()
 
 
 if __name__ == "__main__":

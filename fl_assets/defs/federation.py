@@ -109,7 +109,6 @@ def federation_assets(
             dg.AssetDep("hospital_partitions", partition_mapping=dg.AllPartitionMapping()),
         ],
         partitions_def=recipes,
-        backfill_policy=dg.BackfillPolicy.multi_run(1),
         group_name="federation",
         kinds={"flower", "pytorch", "mlflow"},
         owners=COORDINATOR,
@@ -172,7 +171,6 @@ def federation_assets(
     @dg.asset(
         deps=[federated_model],
         partitions_def=recipes,
-        backfill_policy=dg.BackfillPolicy.multi_run(1),
         group_name="federation",
         kinds={"pytorch"},
         owners=COORDINATOR,

@@ -13,7 +13,7 @@ from fl_assets_tests.conftest import FINISHED_ROWS
 from fl_assets_tests.defs.dagster_server import SELECTOR, DagsterServer, dagster_dev, wait_for
 from fl_assets_tests.world import settings_of
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.xdist_group("finished_world")]
 
 HOSPITALS = ["hospital-a", "hospital-b", "hospital-c"]
 CHAIN = ["hospital_records", "hospital_partitions", "hospital_profile"]
