@@ -44,7 +44,7 @@ def main() -> None:
         page.keyboard.press("Alt+e")
         page.wait_for_timeout(3000)
         page.screenshot(path=PICTURES / "asset-graph.png")
-        page.set_viewport_size({"width": 1100, "height": 1250})
+        page.set_viewport_size({"width": 1400, "height": 1300})
         page.goto(f"{settings.coordinator_uri}/report.html")
         page.get_by_role("heading", name="Comparison").scroll_into_view_if_needed()
         page.screenshot(path=PICTURES / "report.png")
