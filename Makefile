@@ -40,10 +40,10 @@ dev: $(VENV)/.demo  ## Open Dagster's UI on http://127.0.0.1:3000
 	$(BIN)/fla dev
 
 lock: $(VENV)/.dev  ## Write the lock files anew from pyproject.toml
-	$(BIN)/python tools/lock.py
+	$(BIN)/python -m tools.lock
 
 screenshots: $(VENV)/.dev  ## Take the README's screenshots from the running UI (needs Chromium)
-	$(BIN)/python tools/screenshots.py
+	$(BIN)/python -m tools.screenshots
 
 benchmark: $(VENV)/.dev  ## Run the benchmarks: quality over folds, cost of a round
 	$(BIN)/python -m benchmarks.quality

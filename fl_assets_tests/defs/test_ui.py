@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fl_assets_tests.conftest import FINISHED_ROWS
+from fl_assets_tests.defs.browser import CHROMIUM, chromium_page, open_asset_graph
 from fl_assets_tests.defs.dagster_server import SELECTOR, DagsterServer, dagster_dev, wait_for
 from fl_assets_tests.world import settings_of
 
@@ -131,3 +132,15 @@ def test_a_backfill_over_all_hospitals_is_one_run_each(server: DagsterServer) ->
     tags = [tag for run in runs for tag in run["tags"]]
     partitions = [t["value"] for t in tags if t["key"] == "dagster/asset_partition_range_start"]
     assert sorted(partitions) == HOSPITALS
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_a_person_sees_every_group_and_asset_in_the_graph(server: DagsterServer) -> None:
+    with chromium_page(1700, 760) as page:
+        open_asset_graph(page, server.url)
+        shown = page.inner_text("body")
+    for text in ("ingest", "hospital", "baselines", "federation", "governance", *CHAIN):
+        # Dagster shortens a long name in the middle.
+        assert text[:6] in shown
+    assert "federated_model" in shown
