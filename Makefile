@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DATA ?= synthetic
-# Two workers; tests that start from one finished world share a worker, so that it is made once.
-PYTEST_ARGS ?= -n 2 --dist loadgroup
+# A file's tests stay in one worker, since they share what its fixtures start.
+PYTEST_ARGS ?= -n 2 --dist loadfile
 
 .PHONY: help demo test check dev lock clean screenshots benchmark
 

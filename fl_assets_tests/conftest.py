@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from filelock import FileLock
 
 from fl_assets import pipeline
 from fl_assets.settings import Settings
@@ -65,14 +66,23 @@ def world(_pristine_world: Path, tmp_path: Path) -> Settings:
 
 @pytest.fixture(scope="session")
 def _finished_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One whole run of the main job, made once: the tests below change copies of it."""
-    home = tmp_path_factory.mktemp("finished") / "world"
-    home.mkdir()
-    settings = dataclasses.replace(build_world(home), synthetic_rows=FINISHED_ROWS)
-    # A few rounds on a few rows rank no better than chance: here the machinery is under test.
-    set_gates(settings, min_auroc=0.0, min_gain_over_age_only=-1.0, max_ece=1.0)
-    with dagster_instance(home) as instance:
-        list(pipeline.run(dataclasses.replace(settings), instance))
+    """One whole run of the main job; the tests change copies of it.
+
+    It takes a while, so the workers of a parallel run share one.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    home = shared / "finished-world"
+    with FileLock(shared / "finished-world.lock"):
+        if not (home / "finished").exists():
+            shutil.rmtree(home, ignore_errors=True)
+            home.mkdir()
+            settings = dataclasses.replace(build_world(home), synthetic_rows=FINISHED_ROWS)
+            # A few rounds on a few rows rank no better than chance: the machinery is under test.
+            set_gates(settings, min_auroc=0.0, min_gain_over_age_only=-1.0, max_ece=1.0)
+            with dagster_instance(home) as instance:
+                list(pipeline.run(dataclasses.replace(settings), instance))
+            (home / "finished").touch()
     return home
 
 

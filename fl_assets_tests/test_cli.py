@@ -13,8 +13,6 @@ from fl_assets import cli
 from fl_assets.cohorts.synthetic import generate
 from fl_assets.settings import Settings
 
-pytestmark = pytest.mark.xdist_group("finished_world")
-
 
 class Result:
     """What a call left behind."""

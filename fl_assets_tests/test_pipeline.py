@@ -20,9 +20,6 @@ from fl_assets.tracking.models import CHAMPION, Registry
 from fl_assets.tracking.runs import Tracking
 from fl_assets_tests.world import set_gates
 
-pytestmark = pytest.mark.xdist_group("finished_world")
-
-
 AT_HOSPITAL = (
     "hospital_uploads",
     "hospital_records",

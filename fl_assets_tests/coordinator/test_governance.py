@@ -29,8 +29,6 @@ from fl_assets.site.pooling import NotSimulatedError, pooled
 from fl_assets.tracking.models import CANDIDATE, CHAMPION, Registry
 from fl_assets.tracking.runs import Tracking
 
-pytestmark = pytest.mark.xdist_group("finished_world")
-
 
 def registry(settings: Settings) -> Registry:
     tracking = Tracking(settings.tracking_uri, settings.consortium.name)

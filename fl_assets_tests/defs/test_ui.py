@@ -14,7 +14,7 @@ from fl_assets_tests.defs.browser import CHROMIUM, chromium_page, open_asset_gra
 from fl_assets_tests.defs.dagster_server import SELECTOR, DagsterServer, dagster_dev, wait_for
 from fl_assets_tests.world import settings_of
 
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("finished_world")]
+pytestmark = pytest.mark.services
 
 HOSPITALS = ["hospital-a", "hospital-b", "hospital-c"]
 CHAIN = ["hospital_records", "hospital_partitions", "hospital_profile"]
