@@ -17,6 +17,7 @@ from fl_assets.errors import FlAssetsError
 from fl_assets.settings import Settings
 
 if TYPE_CHECKING:
+    from fl_assets.pipeline import Outcome, Step
     from fl_assets.reporting.html import Table
 
 app = typer.Typer(
@@ -54,7 +55,7 @@ def main() -> None:
     try:
         app()
     except FlAssetsError as error:
-        err.print(f"[bold red]error:[/] {escape(str(error))}")
+        err.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(1)
 
 
@@ -80,8 +81,6 @@ def demo(
 
     warnings.filterwarnings("ignore", category=dg.BetaWarning)
     from fl_assets import pipeline
-    from fl_assets.coordinator.comparison import load_comparison
-    from fl_assets.coordinator.summary import comparison_table, hospital_table
 
     settings = Settings.from_environment()
     settings = dataclasses.replace(
@@ -90,49 +89,73 @@ def demo(
         synthetic_rows=rows or settings.synthetic_rows,
     )
     pipeline.prepare_dagster_home(settings)
-    outcomes = []
+    outcomes: list[Outcome] = []
+    failure = None
     with dg.DagsterInstance.get() as instance:
-        for outcome in pipeline.run(settings, instance, before=_announce):
-            outcomes.append(outcome)
-            took = f"  {outcome.seconds:.1f} s" if outcome.seconds else ""
-            mark = "[green]✓[/]" if outcome.failure is None else "[red]✗[/]"
-            err.print(f"{mark} {_name(outcome.step)}: {outcome.status}{took}", soft_wrap=True)
-    skipped = sum(not o.materialised for o in outcomes)
+        try:
+            for outcome in pipeline.run(settings, instance, before=_announce):
+                outcomes.append(outcome)
+                _tell(outcome)
+        except pipeline.StepFailedError as error:
+            failure = error
+    _answer_demo(settings, outcomes, answer)
+    if failure is not None:
+        raise failure
+
+
+def _answer_demo(settings: Settings, outcomes: list[Outcome], answer: Format) -> None:
+    """Show what there is, also after a failure."""
+    from fl_assets.coordinator.comparison import KEY, load_comparison
+    from fl_assets.coordinator.summary import comparison_table, hospital_table
+
     store = settings.coordinator_store()
-    comparison = load_comparison(store)
+    champion = _champion(settings)
+    report = f"{settings.coordinator_uri}/report.html"
     if answer == Format.JSON:
-        _json(
+        steps = [
             {
-                "steps": [
-                    {
-                        "assets": o.step.assets,
-                        "partition": o.step.partition,
-                        "materialised": o.materialised,
-                        "seconds": round(o.seconds, 2),
-                    }
-                    for o in outcomes
-                ],
-                "champion": _champion(settings),
-                "report": f"{settings.coordinator_uri}/report.html",
+                "assets": o.step.assets,
+                "partition": o.step.partition,
+                "status": o.status,
+                "materialised": o.materialised,
+                "failure": o.failure,
+                "seconds": round(o.seconds, 2),
             }
-        )
+            for o in outcomes
+        ]
+        _json({"steps": steps, "champion": champion, "report": report})
         return
+    if not store.exists(KEY):
+        return
+    comparison = load_comparison(store)
     _print(comparison_table(comparison))
     _print(hospital_table(comparison))
-    champion = _champion(settings)
-    out.print(f"\nchampion   {champion['model']} version {champion['version']}")
-    out.print(f"           recipe {champion['recipe']}")
-    out.print(f"report     {settings.coordinator_uri}/report.html", soft_wrap=True)
+    if champion["version"] is None:
+        out.print("\nno champion yet")
+    else:
+        out.print(f"\nchampion   {champion['model']} version {champion['version']}")
+        out.print(f"           recipe {champion['recipe']}")
+    if store.exists("report.html"):
+        out.print(f"report     {report}", soft_wrap=True)
+    skipped = sum(o.status == "up to date" for o in outcomes)
     out.print(f"           {skipped} of {len(outcomes)} steps were up to date and skipped")
     out.print("next       `make dev` opens the asset graph; `fla predict FILE` scores patients")
 
 
-def _name(step: Any) -> str:
+def _tell(outcome: Outcome) -> None:
+    took = f"  {outcome.seconds:.1f} s" if outcome.seconds else ""
+    mark = "[green]✓[/]" if outcome.failure is None else "[red]✗[/]"
+    err.print(f"{mark} {_name(outcome.step)}: {outcome.status}{took}", soft_wrap=True)
+    if outcome.failure is not None:
+        err.print(f"    {escape(outcome.failure)}", soft_wrap=True)
+
+
+def _name(step: Step) -> str:
     assets = ", ".join(step.assets)
     return f"{escape(f'[{step.partition}]')} {assets}" if step.partition else assets
 
 
-def _announce(step: Any) -> None:
+def _announce(step: Step) -> None:
     err.print(f"[dim]  {_name(step)} ...[/]", soft_wrap=True)
 
 
@@ -178,6 +201,7 @@ def validate(
                 "quarantined": counts.quarantined,
                 "duplicates": counts.duplicates,
                 "reasons": checked.reasons,
+                "lines": {reason: checked.lines(reason) for reason in checked.reasons},
             }
         )
     else:
@@ -185,7 +209,9 @@ def validate(
         out.print(f"  accepted     {counts.accepted}")
         out.print(f"  quarantined  {counts.quarantined}")
         for reason, rows in checked.reasons.items():
-            out.print(f"    {rows:>6}  {escape(reason)}")
+            lines = checked.lines(reason)
+            first = ", ".join(map(str, lines[:5])) + (", ..." if len(lines) > 5 else "")
+            out.print(f"    {rows:>6}  {escape(reason)}  (line {first})", soft_wrap=True)
         out.print(
             f"  duplicates   {counts.duplicates} (an id stands more than once; the last counts)"
         )
@@ -262,6 +288,8 @@ def dev(
     if not workspace.is_file():
         raise NoWorkspaceError(workspace)
     prepare_dagster_home(Settings.from_environment())
+    # Dagster warns of its own beta parameters in every process that it starts.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:Parameter `backfill_policy`")
     command = [sys.executable, "-m", "dagster", "dev", "--workspace", str(workspace)]
     os.execv(sys.executable, [*command, "--host", host, "--port", str(port)])  # noqa: S606
 

@@ -42,7 +42,10 @@ def read_config(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigFileError(f"{path} cannot be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise ConfigFileError(
+            f"{path} cannot be read: {why}; run in a checkout, or say where the file is"
+        ) from error
 
 
 def parse_yaml_model(text: str, model: type[Model], source: str) -> Model:

@@ -14,6 +14,7 @@ from typing import Literal
 import dagster as dg
 
 from fl_assets.definitions import build
+from fl_assets.defs.outside import moved_on
 from fl_assets.defs.partitions import sync_hospitals
 from fl_assets.defs.staleness import Staleness
 from fl_assets.errors import FlAssetsError
@@ -40,12 +41,12 @@ class Step:
     Attributes:
         assets: in the order of the graph.
         partition: a hospital or a recipe.
-        of_recipe: whether it is a recipe's.
+        of_hospital: whether it is a hospital's.
     """
 
     assets: tuple[str, ...]
     partition: str | None = None
-    of_recipe: bool = False
+    of_hospital: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Outcome:
         step: which.
         materialised: assets that were stale and are not any more.
         seconds: the run took, 0 if there was nothing to do.
-        failure: why a recipe failed, which does not hold up the others.
+        failure: why a hospital or a recipe failed, which does not hold up the others.
     """
 
     step: Step
@@ -78,6 +79,8 @@ def prepare_dagster_home(settings: Settings) -> Path:
     Returns:
         The folder, with this project's ``dagster.yaml`` in it if it had none.
     """
+    # Its owner's alone: in a simulation the data folder holds every hospital's rows.
+    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
     home = Path(os.environ.setdefault("DAGSTER_HOME", str(settings.home / "dagster")))
     write_dagster_yaml(home)
     return home
@@ -100,13 +103,14 @@ def plan(settings: Settings) -> Iterator[Step]:
         yield Step(("validated_dataset",))
     at_hospital = ("hospital_records", "hospital_partitions", "hospital_profile", "local_baseline")
     for name in settings.consortium.hospital_names:
-        yield Step((*(("hospital_uploads",) if simulated else ()), *at_hospital), name)
+        dealt = ("hospital_uploads",) if simulated else ()
+        yield Step((*dealt, *at_hospital), name, of_hospital=True)
     yield Step(("preprocessor",))
     if simulated:
         yield Step(("centralized_baseline",))
     for recipe in recipe_names(settings.recipes):
-        yield Step(("recipe",), recipe, of_recipe=True)
-        yield Step(("federated_model", "federated_evaluation"), recipe, of_recipe=True)
+        yield Step(("recipe",), recipe)
+        yield Step(("federated_model", "federated_evaluation"), recipe)
     yield Step(("model_comparison",))
     yield Step(("champion_model",))
 
@@ -127,8 +131,8 @@ def run(
         Each step's outcome as it ends.
 
     Raises:
-        StepFailedError: a step failed that the later ones build on; or, at the end, a recipe did.
-            What was done stays, and the next run goes on from there.
+        StepFailedError: a step failed that the later ones build on; or, at the end, a hospital's
+            or a recipe's did. What was done stays, and the next run goes on from there.
     """
     definitions = build(settings)
     sync_hospitals(instance, settings.consortium)
@@ -138,7 +142,7 @@ def run(
     for step in plan(settings):
         if step.partition in failed:
             continue
-        stale = _stale(step, staleness)
+        stale = _stale(settings, instance, step, staleness)
         if not stale:
             yield Outcome(step, (), 0.0)
             continue
@@ -148,17 +152,23 @@ def run(
         yield Outcome(step, stale if reason is None else (), time.perf_counter() - started, reason)
         if reason is not None:
             failed[step.partition] = StepFailedError(step, reason)
-            # One bad recipe must not keep the others from being compared and promoted.
-            if not step.of_recipe:
-                raise failed[step.partition]
+            # One bad hospital or recipe must not hold up the others.
+            if step.partition is None:
+                raise failed[None]
     for failure in failed.values():
         raise failure
 
 
-def _stale(step: Step, staleness: Staleness) -> tuple[str, ...]:
+def _stale(
+    settings: Settings, instance: dg.DagsterInstance, step: Step, staleness: Staleness
+) -> tuple[str, ...]:
     """Return the assets of a step from the first stale one on: the later ones build on it."""
     for place, asset in enumerate(step.assets):
-        if asset in _ALWAYS or not staleness.is_fresh(asset, step.partition):
+        if (
+            asset in _ALWAYS
+            or not staleness.is_fresh(asset, step.partition)
+            or (step.of_hospital and moved_on(instance, settings, asset, str(step.partition)))
+        ):
             return step.assets[place:]
     return ()
 

@@ -88,8 +88,8 @@ REFUSED: dict[str, tuple[Damage, str, str]] = {
     ),
     "utf-16": (
         lambda lines: as_file(lines).decode().encode("utf-16"),
-        "EncodingError",
-        "offset 0",
+        "NotTextError",
+        "is UTF-16 text",
     ),
     "utf-16 without a mark": (
         lambda lines: as_file(lines).decode().encode("utf-16-le"),
@@ -108,8 +108,8 @@ REFUSED: dict[str, tuple[Damage, str, str]] = {
     ),
     "a spreadsheet": (
         lambda _: b"PK\x03\x04\x14\0\x06\0\x08\0\0\0!\0",
-        "EncodingError",
-        "offset 5",
+        "NotTextError",
+        "save the sheet as CSV",
     ),
 }
 """Damages for which a whole file (of ``good_lines``) is refused: the damage, the error's type, part

@@ -103,7 +103,7 @@ def test_validate_counts_and_exit_codes(fla: Fla, world: Settings, patients: Pat
     patients.write_text("\n".join([*text, ",".join(fields)]) + "\n")
     bad = fla("validate", str(patients))
     assert bad.code == 1
-    assert "age: outside 0 to 120" in bad.out
+    assert "age: outside 0 to 120  (line 42)" in bad.out
     assert "777" not in bad.out + bad.err
 
 

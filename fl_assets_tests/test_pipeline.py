@@ -15,7 +15,7 @@ from fl_assets.cohorts.synthetic import generate
 from fl_assets.coordinator.comparison import load_comparison
 from fl_assets.pipeline import Outcome, StepFailedError
 from fl_assets.settings import Settings
-from fl_assets.site import intake
+from fl_assets.site import intake, partitions
 from fl_assets.tracking.models import CHAMPION, Registry
 from fl_assets.tracking.runs import Tracking
 from fl_assets_tests.world import set_gates
@@ -195,3 +195,63 @@ def failed_checks(instance: dg.DagsterInstance) -> list[str]:
     ]
     found = [entry.asset_check_evaluation for entry in entries]
     return [check.check_name for check in found if check is not None and not check.passed]
+
+
+def test_a_new_upload_is_collected_and_the_models_are_trained_anew(
+    finished_world: Settings, instance: dg.DagsterInstance
+) -> None:
+    rows = generate(finished_world.cohort, 60, seed=11)
+    rows["id"] = [f"new-{i}" for i in range(60)]
+    store = finished_world.site_store("hospital-c")
+    before = intake.load_manifest(store).rows
+    store.put("incoming/second.csv", rows.to_csv(index=False).encode())
+
+    again = materialised(list(pipeline.run(finished_world, instance)))
+
+    assert {p for a, p in again if a == "hospital_records"} == {"hospital-c"}
+    assert intake.load_manifest(store).rows == before + 60
+    assert {p for a, p in again if a == "federated_model"} == {"small-lr", "small-mlp"}
+    # And then nothing more.
+    assert {a for a, _ in materialised(list(pipeline.run(finished_world, instance)))} == {
+        "raw_dataset",
+        "recipe",
+    }
+
+
+def test_steps_that_a_hospital_ran_by_itself_are_noticed(
+    finished_world: Settings, instance: dg.DagsterInstance
+) -> None:
+    store = finished_world.site_store("hospital-a")
+    rows = generate(finished_world.cohort, 60, seed=12)
+    rows["id"] = [f"own-{i}" for i in range(60)]
+    store.put("incoming/own.csv", rows.to_csv(index=False).encode())
+    intake.collect_records(store, finished_world.cohort)
+    partitions.build_partitions(store, finished_world.cohort, finished_world.consortium.split)
+
+    again = materialised(list(pipeline.run(finished_world, instance)))
+
+    assert ("hospital_partitions", "hospital-a") in again
+    assert ("federated_model", "small-lr") in again
+    assert ("champion_model", None) in again
+
+
+def test_a_hospital_without_uploads_does_not_hold_up_the_others(
+    world: Settings, instance: dg.DagsterInstance
+) -> None:
+    config = yaml.safe_load(world.consortium_file.read_text())
+    config["simulated"] = False
+    config["hospitals"].insert(0, {"name": "hospital-new"})
+    world.consortium_file.write_text(yaml.safe_dump(config))
+    set_gates(world, min_auroc=0.0, min_gain_over_age_only=-1.0, max_ece=1.0)
+    real = dataclasses.replace(world)
+    outcomes: list[Outcome] = []
+
+    def run() -> None:
+        outcomes.extend(pipeline.run(real, instance))
+
+    with pytest.raises(StepFailedError, match=r"hospital-new failed: NoRecordsError"):
+        run()
+
+    assert [o.step.partition for o in outcomes if o.failure] == ["hospital-new"]
+    champion = registry(real).alias(CHAMPION)
+    assert champion is not None

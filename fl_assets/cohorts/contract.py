@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from fl_assets.cohorts.reader import PROBLEM
+from fl_assets.cohorts.reader import LINE, PROBLEM
 from fl_assets.cohorts.spec import CategoryColumn, CohortSpec, FlagColumn, NumberColumn
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
 
 REASON = "_reason"
+_DECIMAL_COMMA = r"[-+]?\d+,\d+"
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,11 @@ class Checked:
     def reasons(self) -> dict[str, int]:
         """How many rows each reason holds back; a row may have several."""
         return count_reasons(self.quarantine)
+
+    def lines(self, reason: str) -> list[int]:
+        """Return the lines of the rows that a reason holds back."""
+        held = [reason in reasons.split("; ") for reasons in self.quarantine[REASON]]
+        return [int(line) for line in self.quarantine[LINE][held]]
 
 
 def count_reasons(quarantine: pd.DataFrame) -> dict[str, int]:
@@ -148,7 +154,11 @@ def _to_types(
             wrong = (typed[name].isna() & ~missing[name]) | typed[name].isin(
                 [float("inf"), float("-inf")]
             )
-            faults |= {(int(i), name): f"{name}: not a number" for i in text.index[wrong]}
+            comma = text[name].str.fullmatch(_DECIMAL_COMMA)
+            faults |= {
+                (int(i), name): f"{name}: {'decimal comma' if comma[i] else 'not a number'}"
+                for i in text.index[wrong]
+            }
         if column is None or not column.nullable:
             faults |= {(int(i), name): f"{name}: missing" for i in text.index[missing[name]]}
     return typed, faults

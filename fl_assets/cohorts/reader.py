@@ -26,13 +26,30 @@ class EmptyFileError(BadDataError):
         super().__init__(f"{name} holds no data row: send the file again, with a header and rows")
 
 
+class NotTextError(BadDataError):
+    """A file in another format than delimited UTF-8 text, known by its first bytes."""
+
+    def __init__(self, name: str, kind: str, cure: str) -> None:
+        super().__init__(f"{name} is {kind}: {cure}")
+
+
+_SIGNATURES = {
+    b"PK\x03\x04": ("a spreadsheet or ZIP archive", "save the sheet as CSV (UTF-8)"),
+    b"\xd0\xcf\x11\xe0": ("an old Excel file", "save the sheet as CSV (UTF-8)"),
+    b"\x1f\x8b": ("compressed", "unpack it with gunzip first"),
+    b"PAR1": ("a Parquet file", "export it as CSV (UTF-8)"),
+    b"\xff\xfe": ("UTF-16 text", "convert it with `iconv -f utf-16 -t utf-8`"),
+    b"\xfe\xff": ("UTF-16 text", "convert it with `iconv -f utf-16 -t utf-8`"),
+}
+
+
 class EncodingError(BadDataError):
     """A file that is not UTF-8 text."""
 
     def __init__(self, name: str, offset: int) -> None:
         super().__init__(
-            f"{name} is not UTF-8 text (first bad byte at offset {offset}): export it as UTF-8, "
-            "for example with `iconv -f latin1 -t utf-8`"
+            f"{name} is not UTF-8 text (first bad byte at offset {offset}): export it as UTF-8; if "
+            "it is in Western European encoding, `iconv -f latin1 -t utf-8` converts it"
         )
 
 
@@ -83,6 +100,7 @@ def read_rows(
 
     Raises:
         EmptyFileError: no data row.
+        NotTextError: a spreadsheet, an archive, Parquet or UTF-16.
         EncodingError: not UTF-8.
         TruncatedFileError: the file ends inside a row or a quoted field.
         QuotingError: a quote where none may stand.
@@ -113,6 +131,9 @@ def read_rows(
 
 
 def _decode(data: bytes, name: str) -> str:
+    for signature, (kind, cure) in _SIGNATURES.items():
+        if data.startswith(signature):
+            raise NotTextError(name, kind, cure)
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -41,11 +41,13 @@ class Comparison(StrictModel):
         cohort: name of the cohort.
         hospitals: names, in the order of the consortium.
         models: rows.
+        left_out: models whose figures are of other test rows than the current ones.
     """
 
     cohort: str
     hospitals: tuple[str, ...]
     models: tuple[ComparedModel, ...]
+    left_out: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:
@@ -63,11 +65,19 @@ def local_key(hospital: str) -> str:
 
 
 def compare(settings: Settings) -> Comparison:
-    """Collect what was evaluated into one comparison and store it."""
+    """Collect what was evaluated on the current test rows into one comparison and store it."""
+    current = {name: manifest.version for name, manifest in ready_sites(settings).items()}
+    models = [*_centralised(settings), *_local(settings), *_federated(settings)]
+    same_rows = [
+        all(current.get(n) == s.partitions for n, s in m.evaluation.sites.items()) for m in models
+    ]
     found = Comparison(
         cohort=settings.cohort.name,
         hospitals=tuple(settings.consortium.hospital_names),
-        models=(*_centralised(settings), *_local(settings), *_federated(settings)),
+        models=tuple(m for m, same in zip(models, same_rows, strict=True) if same),
+        left_out=tuple(
+            m.evaluation.model for m, same in zip(models, same_rows, strict=True) if not same
+        ),
     )
     documents.save(settings.coordinator_store(), KEY, found)
     return found
@@ -108,6 +118,8 @@ def _local(settings: Settings) -> Iterator[ComparedModel]:
                 run="model_comparison",
             )
         else:
+            if not settings.coordinator_store().exists(local_key(name)):
+                continue
             own = documents.load(settings.coordinator_store(), local_key(name), SiteEvaluation)
             evaluation = ModelEvaluation(model=f"{name} alone", sites={name: own}, pooled=None)
         yield ComparedModel(kind="local", evaluation=evaluation)

@@ -18,6 +18,7 @@ class HospitalStatus(StrictModel):
 
     hospital: str
     uploads: int | None = None
+    refused: int | None = None
     records: int | None = None
     quarantined: int | None = None
     parts: dict[str, int] | None = None
@@ -47,6 +48,7 @@ class ConsortiumStatus(StrictModel):
             [
                 h.hospital,
                 h.uploads,
+                h.refused,
                 h.records,
                 h.quarantined,
                 " / ".join(map(str, h.parts.values())) if h.parts else None,
@@ -67,7 +69,15 @@ class ConsortiumStatus(StrictModel):
         return [
             Table(
                 f"Hospitals of {self.consortium}",
-                ["hospital", "uploads", "records", "quarantined", "train/val/test", "profile"],
+                [
+                    "hospital",
+                    "uploads",
+                    "refused",
+                    "records",
+                    "quarantined",
+                    "train/val/test",
+                    "profile",
+                ],
                 hospitals,
             ),
             Table(
@@ -94,6 +104,7 @@ def _hospital(settings: Settings, name: str) -> HospitalStatus:
         records = intake.load_manifest(store)
         counts = {
             "uploads": len(records.uploads),
+            "refused": sum(upload.refused is not None for upload in records.uploads),
             "records": records.rows,
             "quarantined": records.counts.quarantined,
         }

@@ -38,9 +38,11 @@ def comparison_table(comparison: Comparison) -> Table:
                 *(_figure(_value(row, found, metric)) for metric in _COLUMNS.values()),
             ]
         )
-    where = "the pooled test rows" if pooled else "mean over hospitals' test rows"
+    where = "on the pooled test rows" if pooled else "mean over the test rows of its hospitals"
+    older = f" (left out, of older data: {', '.join(comparison.left_out)})"
     return Table(
-        f"Every model on {where}; AUROC with its 95 % interval",
+        f"Every model, {where}; AUROC with its 95 % interval"
+        + (older if comparison.left_out else ""),
         ["model", "kind", "AUROC [95 %]", *_COLUMNS],
         rows,
     )
@@ -184,7 +186,8 @@ def write_report(settings: Settings) -> str:
             "Comparison",
             "Accuracy stands beside the rate of the majority class, since a model that calls "
             "nobody at risk reaches that rate. One test set has a spread of 0.012 to 0.02 in "
-            "AUROC: overlapping intervals show no difference.",
+            "AUROC: overlapping intervals show no difference. A hospital alone with a handful of "
+            "positives may have learned nothing (0.5) or noise (below it).",
             [comparison_table(comparison), hospital_table(comparison)],
             comparison_plots(comparison),
         ),

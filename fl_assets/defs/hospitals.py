@@ -75,6 +75,7 @@ def hospital_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                     check_name="uploads_readable",
                     passed=not refused,
                     severity=dg.AssetCheckSeverity.WARN,
+                    description=f"{len(refused)} of {len(manifest.uploads)} uploads were refused",
                     metadata={"refused": count_table(refused, "upload", "reason")},
                 ),
             ],

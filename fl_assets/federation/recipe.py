@@ -113,9 +113,12 @@ def recipe_names(folder: Path) -> list[str]:
     """Return the names of the recipes in a folder, sorted.
 
     Raises:
-        ConfigFileError: the folder holds none.
+        ConfigFileError: the folder holds none, or one that ends in ``.yml``.
     """
     # A hidden file is an editor's or a file system's.
+    misnamed = sorted(p.name for p in folder.glob("*.yml"))
+    if misnamed:
+        raise ConfigFileError(f"{folder} holds {', '.join(misnamed)}: a recipe ends in {SUFFIX}")
     names = sorted(p.name.removesuffix(SUFFIX) for p in folder.glob(f"[!.]*{SUFFIX}"))
     if not names:
         raise ConfigFileError(f"{folder} holds no recipe: add one, for example fedavg-lr.yaml")

@@ -12,7 +12,7 @@ import typer
 from fl_assets.errors import FlAssetsError
 from fl_assets.settings import Settings
 from fl_assets.site import intake, partitions, profile
-from fl_assets.site.egress import EgressLog
+from fl_assets.site.egress import EgressEntry, EgressLog
 from fl_assets.storage import SiteStore
 
 
@@ -38,7 +38,30 @@ def run(task: Task, settings: Settings, store: SiteStore, asked_by: str) -> dict
         return built.model_dump(mode="json")
     if task == Task.VERIFY:
         return {"problems": partitions.verify(store, cohort)}
-    return {"entries": [entry.model_dump(mode="json") for entry in EgressLog(store).entries()]}
+    return summarise(EgressLog(store).entries())
+
+
+def summarise(entries: list[EgressEntry]) -> dict[str, Any]:
+    """Return what left by day, kind and run: messages, bytes, first and last time."""
+    groups: dict[tuple[str, str, str], list[EgressEntry]] = {}
+    for entry in entries:
+        groups.setdefault((f"{entry.time:%Y-%m-%d}", entry.kind, entry.run), []).append(entry)
+    return {
+        "messages": len(entries),
+        "bytes": sum(entry.size for entry in entries),
+        "by_day_kind_and_run": [
+            {
+                "day": day,
+                "kind": kind,
+                "run": asked_by,
+                "messages": len(found),
+                "bytes": sum(entry.size for entry in found),
+                "first": found[0].time.isoformat(timespec="seconds"),
+                "last": found[-1].time.isoformat(timespec="seconds"),
+            }
+            for (day, kind, asked_by), found in groups.items()
+        ],
+    }
 
 
 def main(
@@ -51,7 +74,8 @@ def main(
     """Run a task on a hospital's own store, with the rights of the environment; prints JSON.
 
     records, partitions and profile do what the assets of those names do; verify compares the
-    stored partitions with their manifest (exit code 1 if they differ); egress shows what left.
+    stored partitions with their manifest (exit code 1 if they differ); egress sums up what left,
+    message by message it is in the store under egress/.
     """
     settings = Settings.from_environment()
     try:
@@ -60,6 +84,9 @@ def main(
         sys.stderr.write(f"error: {error}\n")
         raise typer.Exit(1) from None
     sys.stdout.write(json.dumps(answer, indent=2) + "\n")
+    for upload in answer.get("uploads", ()):
+        if upload["refused"]:
+            sys.stderr.write(f"warning: refused: {upload['refused']}\n")
     if answer.get("problems"):
         raise typer.Exit(1)
 

@@ -14,7 +14,7 @@ from fl_assets.cohorts.spec import CohortSpec
 from fl_assets.config import StrictModel
 from fl_assets.errors import BadDataError
 from fl_assets.site import rows
-from fl_assets.storage import SiteStore
+from fl_assets.storage import ObjectNotFoundError, SiteStore
 
 INCOMING = "incoming/"
 QUARANTINE = "quarantine/"
@@ -176,6 +176,19 @@ def _no_row_fits(upload: Upload) -> str:
 
 def _key(version: str) -> str:
     return f"records/{version}.parquet"
+
+
+def has_new_uploads(store: SiteStore) -> bool:
+    """Tell whether ``incoming/`` holds something else than the current records were made from.
+
+    Needs the right to list ``incoming/`` and to read the manifest, and no row.
+    """
+    present = {(info.key, info.version) for info in store.list(INCOMING)}
+    try:
+        known = {(upload.key, upload.version) for upload in load_manifest(store).uploads}
+    except ObjectNotFoundError:
+        return bool(present)
+    return present != known
 
 
 def load_manifest(store: SiteStore) -> RecordsManifest:

@@ -99,7 +99,7 @@ def test_missing_markers(marker: str, stroke: CohortSpec, text: pd.DataFrame) ->
         ("age", "1e400", "age: not a number"),
         ("age", "0x20", "age: not a number"),
         ("age", "True", "age: not a number"),
-        ("age", "1,5", "age: not a number"),
+        ("age", "1,5", "age: decimal comma"),
         ("bmi", "7.99", "bmi: outside 8 to 120"),
         ("bmi", "unknown", "bmi: not a number"),
         ("avg_glucose_level", "1000", "avg_glucose_level: outside 20 to 700"),
@@ -165,7 +165,7 @@ def test_a_semicolon_file_with_decimal_commas(stroke: CohortSpec, text: pd.DataF
     checked = check(text.to_csv(index=False, sep=";").encode(), stroke)
     assert checked.counts == Counts(8, 8, 0, 0)
     commas = text.assign(avg_glucose_level="106,5").to_csv(index=False, sep=";").encode()
-    assert check(commas, stroke).reasons == {"avg_glucose_level: not a number": 8}
+    assert check(commas, stroke).reasons == {"avg_glucose_level: decimal comma": 8}
 
 
 def test_an_identical_row_twice(stroke: CohortSpec, text: pd.DataFrame) -> None:
@@ -285,3 +285,12 @@ def test_the_public_file(stroke: CohortSpec, stroke_csv: Path) -> None:
     assert checked.counts == Counts(5110, 5110, 0, 0)
     assert int(checked.accepted["stroke"].sum()) == 249
     assert int(checked.accepted["bmi"].isna().sum()) == 201
+
+
+def test_the_lines_behind_a_reason_are_known(stroke: CohortSpec) -> None:
+    frame = generate(stroke, 20, seed=3)
+    frame.loc[[4, 9], "avg_glucose_level"] = "101,5"
+    frame.loc[5, "avg_glucose_level"] = "x"
+    checked = check(frame.to_csv(index=False, sep=";").encode(), stroke)
+    assert checked.lines("avg_glucose_level: decimal comma") == [6, 11]
+    assert checked.lines("avg_glucose_level: not a number") == [7]

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from fl_assets.cohorts import reader
-from fl_assets.cohorts.reader import LINE, PROBLEM, TEXT, HeaderError, read_rows
+from fl_assets.cohorts.reader import LINE, PROBLEM, TEXT, HeaderError, NotTextError, read_rows
 from fl_assets.cohorts.spec import CohortSpec
 from fl_assets.errors import BadDataError
 from fl_assets_tests.damage import REFUSED, as_file, good_lines
@@ -172,3 +172,18 @@ def test_the_public_file(stroke: CohortSpec, stroke_csv: object) -> None:
     expected = pd.read_csv(path, dtype=str, keep_default_na=False)
     assert same_rows(path.read_bytes(), stroke, expected)
     assert len(expected) == 5110
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (b"PK\x03\x04", "spreadsheet or ZIP"),
+        (b"\xd0\xcf\x11\xe0", "old Excel"),
+        (b"\x1f\x8b", "gunzip"),
+        (b"PAR1", "Parquet"),
+        ("id,age\n".encode("utf-16"), "iconv -f utf-16"),
+    ],
+)
+def test_another_format_is_named_with_its_cure(stroke: CohortSpec, start: bytes, said: str) -> None:
+    with pytest.raises(NotTextError, match=said):
+        read_rows(start + b"\x00\x01more", stroke, "upload")

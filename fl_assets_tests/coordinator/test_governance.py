@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import pandas as pd
 import pytest
 import yaml
 from sklearn.metrics import roc_auc_score
@@ -161,7 +162,7 @@ def test_on_a_real_consortium_nothing_is_pooled(finished_world: Settings) -> Non
     comparison = compare(real_world)
     assert {model.kind for model in comparison.models} == {"local", "federated"}
     assert all(model.evaluation.pooled is None for model in comparison.models)
-    assert "mean over hospitals" in comparison_table(comparison).caption
+    assert "mean over the test rows of its hospitals" in comparison_table(comparison).caption
 
 
 def test_the_report_is_one_file_with_every_recipe(finished_world: Settings) -> None:
@@ -169,3 +170,20 @@ def test_the_report_is_one_file_with_every_recipe(finished_world: Settings) -> N
     for text in ("small-lr", "small-mlp", "age_only", "Promotion gates", "data:image/png;base64,"):
         assert text in html
     assert "http://" not in html.replace("http://www.w3.org", "")
+
+
+def test_a_model_of_older_test_rows_is_left_out_and_named(finished_world: Settings) -> None:
+    store = finished_world.site_store("hospital-b")
+    manifest = partitions.load_manifest(store)
+    parts = [partitions.load_part(store, manifest, part) for part in ("train", "test")]
+    upload(store, pd.concat([*parts[:1], parts[1].iloc[1:]]), finished_world.cohort)
+    intake.collect_records(store, finished_world.cohort)
+    partitions.build_partitions(store, finished_world.cohort, finished_world.consortium.split)
+    evaluate_release(finished_world, "small-lr")
+
+    comparison = compare(finished_world)
+
+    assert [m.evaluation.model for m in comparison.of_kind("federated")] == ["small-lr"]
+    assert "small-mlp" in comparison.left_out
+    assert "logistic_regression" in comparison.left_out
+    assert "small-mlp" in comparison_table(comparison).caption

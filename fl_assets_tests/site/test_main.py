@@ -32,8 +32,10 @@ def test_the_chain_gives_what_the_assets_give(world: Settings) -> None:
     assert records["version"] == before.records
     assert parts["version"] == before.version
     assert profile["partitions"] == before.version
-    entries = json.loads(call(world, "egress", "hospital-a").stdout)["entries"]
-    assert [(e["kind"], e["run"]) for e in entries][-1] == ("profile", "a person")
+    egress = json.loads(call(world, "egress", "hospital-a").stdout)
+    left = {(e["kind"], e["run"]): e["messages"] for e in egress["by_day_kind_and_run"]}
+    assert left == {("profile", "world"): 1, ("profile", "a person"): 1}
+    assert egress["messages"] == 2
 
 
 @pytest.mark.faults

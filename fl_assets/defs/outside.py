@@ -1,0 +1,51 @@
+"""What happened at a hospital without Dagster: new uploads, or steps of its own process."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from fl_assets.settings import Settings
+from fl_assets.storage import ObjectNotFoundError, SiteStore
+
+
+def moved_on(instance: dg.DagsterInstance, settings: Settings, asset: str, hospital: str) -> bool:
+    """Tell whether Dagster's record of a hospital's asset is behind what is in its store.
+
+    So it is after an upload, and after ``python -m fl_assets.site``: the asset exists in another
+    version than the one Dagster saw last.
+    """
+    store = settings.site_store(hospital)
+    if asset == "hospital_records" and _has_new_uploads(store):
+        return True
+    found = _version(store, asset)
+    return found is not None and found != _recorded(instance, asset, hospital)
+
+
+def _has_new_uploads(store: SiteStore) -> bool:
+    from fl_assets.site.intake import has_new_uploads
+
+    return has_new_uploads(store)
+
+
+def _version(store: SiteStore, asset: str) -> str | None:
+    from fl_assets.site import intake, partitions, profile
+
+    try:
+        if asset == "hospital_records":
+            return intake.load_manifest(store).version
+        if asset == "hospital_partitions":
+            return partitions.load_manifest(store).version
+        if asset == "hospital_profile":
+            return profile.load_profile(store).version
+    except ObjectNotFoundError:
+        pass
+    return None
+
+
+def _recorded(instance: dg.DagsterInstance, asset: str, hospital: str) -> str | None:
+    wanted = dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[hospital])
+    for record in instance.fetch_materializations(wanted, limit=1).records:
+        if record.asset_materialization is not None:
+            tags = record.asset_materialization.tags or {}
+            return tags.get("dagster/data_version")
+    return None
