@@ -13,6 +13,7 @@ import yaml
 from fl_assets import pipeline
 from fl_assets.cohorts.synthetic import generate
 from fl_assets.coordinator.comparison import load_comparison
+from fl_assets.coordinator.training import load_release
 from fl_assets.pipeline import Outcome, StepFailedError
 from fl_assets.settings import Settings
 from fl_assets.site import intake, partitions
@@ -255,3 +256,16 @@ def test_a_hospital_without_uploads_does_not_hold_up_the_others(
     assert [o.step.partition for o in outcomes if o.failure] == ["hospital-new"]
     champion = registry(real).alias(CHAMPION)
     assert champion is not None
+
+
+def test_the_models_run_in_mlflow_has_rounds_figures_and_plots(finished_world: Settings) -> None:
+    release = load_release(finished_world.coordinator_store(), "small-lr")
+    client = Tracking(finished_world.tracking_uri, finished_world.consortium.name).client
+    figures = client.get_run(release.mlflow_run).data.metrics
+    assert {"train_loss", "validation_loss", "threshold", "hospital-a/test/auroc"} <= set(figures)
+    plots = {Path(file.path).name for file in client.list_artifacts(release.mlflow_run, "plots")}
+    assert plots == {
+        "validation_auroc_per_round.png",
+        "roc_curves.png",
+        "calibration_curves.png",
+    }

@@ -10,6 +10,7 @@ import torch
 from fl_assets.config import StrictModel
 from fl_assets.coordinator import documents
 from fl_assets.coordinator.preprocessors import load_preprocessors
+from fl_assets.coordinator.release import ReleaseRecord
 from fl_assets.coordinator.training import load_release, ready_sites, validation_auroc
 from fl_assets.federation.job import load_result
 from fl_assets.learning.evaluation import Evaluation, evaluate
@@ -168,8 +169,11 @@ def evaluate_release(settings: Settings, recipe: str) -> ModelEvaluation:
     return found
 
 
-def log_evaluation(settings: Settings, recipe: str, found: ModelEvaluation) -> None:
+def log_evaluation(settings: Settings, recipe: str, found: ModelEvaluation) -> ReleaseRecord:
     """Add the test figures to the model's MLflow run: the mean and each hospital's.
+
+    Returns:
+        The release whose run it is.
 
     Raises:
         TrackingError: MLflow could not be reached.
@@ -181,6 +185,7 @@ def log_evaluation(settings: Settings, recipe: str, found: ModelEvaluation) -> N
             figures |= {f"{name}/test/{m}": getattr(site.evaluation, m) for m in _LOGGED}
     tracking = Tracking(settings.tracking_uri, settings.consortium.name)
     tracking.log(release.mlflow_run, metrics=figures)
+    return release
 
 
 _LOGGED = (

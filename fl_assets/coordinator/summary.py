@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from fl_assets.coordinator import documents
 from fl_assets.coordinator.comparison import ComparedModel, Comparison, load_comparison
@@ -17,6 +17,7 @@ from fl_assets.reporting import plots
 from fl_assets.reporting.html import Cell, Picture, Section, Table, render
 from fl_assets.reporting.text import interval
 from fl_assets.settings import Settings
+from fl_assets.tracking.runs import Tracking
 
 POOLED = "all hospitals"
 
@@ -155,6 +156,17 @@ def history_plot(history: FederationHistory) -> Picture:
     }
     series["mean"] = [report.validation_auroc for report in history.rounds]
     return Picture(plots.rounds(series, "validation AUROC"), "Validation AUROC per round")
+
+
+def log_pictures(settings: Settings, mlflow_run: str, pictures: Iterable[Picture]) -> None:
+    """Put plots beside a model's run in MLflow, under ``plots/``.
+
+    Raises:
+        TrackingError: MLflow could not be reached.
+    """
+    tracking = Tracking(settings.tracking_uri, settings.consortium.name)
+    for picture in pictures:
+        tracking.log_file(mlflow_run, f"plots/{picture.name}.png", picture.png)
 
 
 def gates_table(promotion: Promotion) -> Table:

@@ -129,7 +129,7 @@ def federation_assets(
     def federated_model(
         context: dg.AssetExecutionContext, platform: Platform
     ) -> dg.MaterializeResult:
-        from fl_assets.coordinator.summary import history_plot
+        from fl_assets.coordinator.summary import history_plot, log_pictures
         from fl_assets.coordinator.training import load_history, train
         from fl_assets.federation.recipe import load_recipe
         from fl_assets.federation.runtimes.inprocess import InProcessRuntime
@@ -140,6 +140,8 @@ def federation_assets(
             tags = {"dagster.run_id": context.run.run_id, "dagster.partition": asked.name}
             release = train(settings, asked, InProcessRuntime(), tags)
             history = load_history(settings.coordinator_store(), release)
+            plot = history_plot(history)
+            log_pictures(settings, release.mlflow_run, [plot])
         losses = [report.train_loss for report in history.rounds]
         first, last = losses[0], losses[-1]
         dropouts = sum(len(report.dropouts) for report in history.rounds)
@@ -153,7 +155,7 @@ def federation_assets(
                 "dropouts": dropouts,
                 "threshold": release.threshold,
                 "validation_auroc": history.rounds[-1].validation_auroc or "n/a",
-                "history": picture(history_plot(history)),
+                "history": picture(plot),
                 "release_record": dg.MetadataValue.json(release.model_dump(mode="json")),
             },
             check_results=[
@@ -189,12 +191,15 @@ def federation_assets(
         context: dg.AssetExecutionContext, platform: Platform
     ) -> dg.MaterializeResult:
         from fl_assets.coordinator.evaluation import evaluate_release, log_evaluation
+        from fl_assets.coordinator.summary import evaluation_plots, log_pictures
         from fl_assets.learning.metrics import Metric
 
         settings = platform.settings
         with failing_clearly():
             found = evaluate_release(settings, context.partition_key)
-            log_evaluation(settings, context.partition_key, found)
+            plots = evaluation_plots(found)
+            release = log_evaluation(settings, context.partition_key, found)
+            log_pictures(settings, release.mlflow_run, plots)
         auroc, ece = found.mean(Metric.AUROC), found.mean(Metric.ECE)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(found.fingerprint),
@@ -202,6 +207,7 @@ def federation_assets(
                 "mean_auroc": auroc if auroc is not None else "n/a",
                 "mean_ece": ece if ece is not None else "n/a",
                 **_evaluation_metadata(found),
+                **{plot.name: picture(plot) for plot in plots},
             },
             check_results=[
                 dg.AssetCheckResult(
@@ -219,7 +225,6 @@ def federation_assets(
 
 
 def _evaluation_metadata(found: "ModelEvaluation") -> dict[str, dg.MetadataValue]:
-    from fl_assets.coordinator.summary import evaluation_plots
     from fl_assets.reporting.text import interval
 
     shown = {name: site.evaluation for name, site in found.sites.items()}
@@ -245,5 +250,4 @@ def _evaluation_metadata(found: "ModelEvaluation") -> dict[str, dg.MetadataValue
             ],
         ),
         "subgroups": markdown_table(["hospital", "column", "group", "rows", "AUROC"], subgroups),
-        **{p.alt.lower().replace(" ", "_"): picture(p) for p in evaluation_plots(found)},
     }

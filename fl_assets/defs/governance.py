@@ -34,7 +34,7 @@ def governance_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
         with failing_clearly():
             comparison = compare(platform.settings)
-        plots = {p.alt.lower().replace(" ", "_"): picture(p) for p in comparison_plots(comparison)}
+        plots = {plot.name: picture(plot) for plot in comparison_plots(comparison)}
         return dg.MaterializeResult(
             data_version=dg.DataVersion(comparison.version),
             metadata={

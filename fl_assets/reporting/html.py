@@ -55,6 +55,11 @@ class Picture:
     png: bytes
     alt: str
 
+    @property
+    def name(self) -> str:
+        """The alt text as a file or metadata name."""
+        return self.alt.lower().replace(" ", "_")
+
 
 @dataclass(frozen=True)
 class Section:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -143,6 +144,17 @@ class Tracking:
                 params=[Param(name, str(value)) for name, value in (params or {}).items()],
                 tags=[RunTag(name, value) for name, value in (tags or {}).items()],
             )
+
+    def log_file(self, run_id: str, path: str, data: bytes) -> None:
+        """Store bytes as an artefact under a relative path.
+
+        Raises:
+            TrackingError: MLflow failed.
+        """
+        with tempfile.TemporaryDirectory() as scratch, reaching(self.uri):
+            file = Path(scratch) / Path(path).name
+            file.write_bytes(data)
+            self.client.log_artifact(run_id, str(file), str(Path(path).parent))
 
     def log_dataset(self, run_id: str, name: str, digest: str, rows: int, source: str) -> None:
         """Log a data set that the run used: its version and row count, never a row.
