@@ -138,9 +138,11 @@ def run(
     sync_hospitals(instance, settings.consortium)
     job = definitions.resolve_implicit_global_asset_job_def()
     staleness = Staleness(instance, definitions)
-    failed: dict[str | None, StepFailedError] = {}
+    failed: dict[tuple[bool, str | None], StepFailedError] = {}
     for step in plan(settings):
-        if step.partition in failed:
+        # A hospital and a recipe may have one name.
+        who = (step.of_hospital, step.partition)
+        if who in failed:
             continue
         stale = _stale(settings, instance, step, staleness)
         if not stale:
@@ -151,10 +153,10 @@ def run(
         reason = _materialise(job, instance, Step(stale, step.partition))
         yield Outcome(step, stale if reason is None else (), time.perf_counter() - started, reason)
         if reason is not None:
-            failed[step.partition] = StepFailedError(step, reason)
+            failed[who] = StepFailedError(step, reason)
             # One bad hospital or recipe must not hold up the others.
             if step.partition is None:
-                raise failed[None]
+                raise failed[who]
     for failure in failed.values():
         raise failure
 
