@@ -1,5 +1,3 @@
-import timeit
-
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -190,12 +188,3 @@ def test_weighted_mean_leaves_out_what_does_not_exist():
 def test_every_number_of_an_evaluation_is_a_metric():
     fields = set(Evaluation.model_fields) - {"n", "positives", "roc", "calibration"}
     assert fields == set(Metric) - {Metric.TRAIN_LOSS}
-
-
-def test_auroc_is_cheap_enough_for_every_round():
-    y, score = sample(200, 0.05, seed=3)
-
-    def best(function):
-        return min(timeit.repeat(lambda: function(y, score), number=20, repeat=10))
-
-    assert best(auroc) < best(reference.roc_auc_score) / 5
