@@ -34,7 +34,8 @@ def main() -> None:
     """Write both locks; the development lock agrees with the other one."""
     base = compile_lock()
     (ROOT / "requirements.lock").write_text(HEADER + "\n".join(base) + "\n")
-    dev = compile_lock("--extra", "dev", "--constraint", "requirements.lock")
+    extras = ("--extra", "dev", "--extra", "simulation")
+    dev = compile_lock(*extras, "--constraint", "requirements.lock")
     extra = [line for line in dev if line not in base]
     (ROOT / "requirements-dev.lock").write_text(
         HEADER + "-c requirements.lock\n" + "\n".join(extra) + "\n"

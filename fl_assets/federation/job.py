@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from fl_assets.config import StrictModel
 from fl_assets.errors import FlAssetsError
@@ -28,6 +31,10 @@ class FederationJob(StrictModel):
         output: URI of the coordinator's store; the result goes under ``runs/<run>/``.
         tracking_uri, mlflow_run: where rounds are logged as they end; nowhere if None.
         progress: whether to show a line per round.
+        metrics_port: where the server process serves Prometheus metrics during the run, on
+            loopback; nowhere if None.
+        resume: go on from the last checkpoint of a run of this name, if it left one.
+        keep_checkpoints: of the last rounds; older ones are deleted, and all when the run ends.
     """
 
     run: str
@@ -38,6 +45,9 @@ class FederationJob(StrictModel):
     tracking_uri: str | None = None
     mlflow_run: str | None = None
     progress: bool = False
+    metrics_port: int | None = None
+    resume: bool = True
+    keep_checkpoints: Annotated[int, Field(ge=1)] = 2
 
     def run_config(self) -> dict[str, bool | float | int | str]:
         """What the server and every client get to know, in Flower's flat form.
@@ -52,6 +62,9 @@ class FederationJob(StrictModel):
             "tracking-uri": self.tracking_uri or "",
             "mlflow-run": self.mlflow_run or "",
             "progress": self.progress,
+            "metrics-port": self.metrics_port or 0,
+            "resume": self.resume,
+            "keep-checkpoints": self.keep_checkpoints,
         }
 
 

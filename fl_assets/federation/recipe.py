@@ -7,33 +7,74 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fl_assets.config import ConfigFileError, StrictModel, load_yaml_model
-from fl_assets.learning.configs import LocalTraining, ModelConfig, OptimizerConfig
+from fl_assets.federation.strategies.configs import (
+    FedAvgConfig,
+    NonNegative,
+    NormBound,
+    Positive,
+    ProximalConfig,
+    StrategyConfig,
+)
+from fl_assets.learning.configs import (
+    BCEConfig,
+    EmbeddingConfig,
+    LocalTraining,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+)
 
 SUFFIX = ".yaml"
 _NAME = re.compile(r"^[a-z0-9][a-z0-9_-]*$")
 
 
-class FedAvgConfig(StrictModel):
-    """Weighted mean of the sites' weights by training rows (McMahan et al. 2017, algorithm 1)."""
-
-    kind: Literal["fedavg"] = "fedavg"
-
-
-class FedProxConfig(StrictModel):
-    """FedAvg with a proximal term at the sites (Li et al. 2020, algorithm 2).
+class LocalLayersConfig(StrictModel):
+    """Layers that stay at each hospital, as FedBN's norms do (Li et al. 2021, algorithm 1).
 
     Attributes:
-        mu: weight of the term; 0 degenerates to FedAvg.
+        layers: ``norm`` for the norm layers, ``head`` for the layer that gives the logit.
     """
 
-    kind: Literal["fedprox"] = "fedprox"
-    mu: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
+    kind: Literal["local_layers"] = "local_layers"
+    layers: Literal["norm", "head"] = "norm"
 
 
-StrategyConfig = Annotated[FedAvgConfig | FedProxConfig, Field(discriminator="kind")]
+class FineTuningConfig(StrictModel):
+    """Every hospital goes on from the final global model, on its own rows, for itself.
+
+    Attributes:
+        epochs: passes over its rows.
+        lr: learning rate; the recipe's optimiser's if None.
+    """
+
+    kind: Literal["fine_tuning"] = "fine_tuning"
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 5
+    lr: Positive | None = None
+
+
+PersonalisationConfig = Annotated[LocalLayersConfig | FineTuningConfig, Field(discriminator="kind")]
+
+
+class PretrainingConfig(StrictModel):
+    """Federated training of the encoder as an autoencoder, before that of the whole model.
+
+    Needs no label. Only the encoder's weights are averaged; each decoder stays at its hospital.
+
+    Attributes:
+        rounds: before the recipe's own.
+        local_epochs: passes over a site's rows in each.
+        lr: of Adam.
+        noise: standard deviation of Gaussian noise on the input; 0 for a plain autoencoder, more
+            for a denoising one (Vincent et al. 2008).
+    """
+
+    rounds: Annotated[int, Field(ge=1, le=1000)] = 10
+    local_epochs: Annotated[int, Field(ge=1, le=1000)] = 1
+    lr: Positive = 1e-3
+    noise: NonNegative = 0.0
 
 
 class Recipe(StrictModel):
@@ -43,13 +84,18 @@ class Recipe(StrictModel):
         name: the file's name without its ending; names the Dagster partition.
         description: for people.
         model: which network.
+        loss: what the sites minimise.
         optimizer: at the sites, fresh in every round.
         strategy: how updates become the next global model.
         rounds: of training.
         local_epochs: passes over a site's rows per round.
         batch_size: rows per step.
-        quorum: sites whose update must arrive in a round; all of them if None.
+        fraction: of the sites asked in a round, never fewer than the quorum; drawn by the seed.
+        quorum: sites whose update must arrive in a round; all that are asked if None.
         round_deadline: seconds after which a missing site is a dropout of the round.
+        norm_bound: on updates, before they count.
+        personalisation: what each hospital keeps for itself; nothing if None.
+        pretraining: of an ``embedding`` model's encoder; none if None.
         preprocessor: ``public`` clinical constants or pooled ``moments`` of the profiles.
         seed: every random choice of the run derives from it.
     """
@@ -57,15 +103,35 @@ class Recipe(StrictModel):
     name: str
     description: str = ""
     model: ModelConfig
+    loss: LossConfig = BCEConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     strategy: StrategyConfig = FedAvgConfig()
     rounds: Annotated[int, Field(ge=1, le=10_000)] = 50
     local_epochs: Annotated[int, Field(ge=1, le=1000)] = 1
     batch_size: Annotated[int, Field(ge=1)] = 32
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     quorum: Annotated[int, Field(ge=1)] | None = None
-    round_deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 600.0
+    round_deadline: Positive = 600.0
+    norm_bound: NormBound = NormBound()
+    personalisation: PersonalisationConfig | None = None
+    pretraining: PretrainingConfig | None = None
     preprocessor: Literal["public", "moments"] = "public"
     seed: int = 42
+
+    @model_validator(mode="after")
+    def _parts_fit_the_model(self) -> Recipe:
+        if self.pretraining is not None and not isinstance(self.model, EmbeddingConfig):
+            raise ValueError(
+                f"pretraining is for the encoder of an embedding model, not for {self.model.kind}: "
+                "leave it out"
+            )
+        keeps_norms = self.personalisation == LocalLayersConfig(layers="norm")
+        if keeps_norms and getattr(self.model, "norm", "none") == "none":
+            raise ValueError(
+                f"this {self.model.kind} has no norm layers to keep at home: give it "
+                "`norm: layer`, or choose `layers: head`"
+            )
+        return self
 
     @property
     def hash(self) -> str:
@@ -78,10 +144,11 @@ class Recipe(StrictModel):
         """The part of the recipe that a site carries out."""
         return LocalTraining(
             model=self.model,
+            loss=self.loss,
             optimizer=self.optimizer,
             epochs=self.local_epochs,
             batch_size=self.batch_size,
-            proximal_mu=self.strategy.mu if isinstance(self.strategy, FedProxConfig) else 0.0,
+            proximal_mu=self.strategy.mu if isinstance(self.strategy, ProximalConfig) else 0.0,
             seed=self.seed,
         )
 

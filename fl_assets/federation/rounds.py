@@ -15,8 +15,11 @@ CONFIG = "config"
 METRICS = "metrics"
 ABOUT = "about"
 
-# Keys within them.
+# Keys within them. Run, round and nonce go out with every message and must come back with its
+# reply, so that a reply to anything else is refused.
 ROUND = "server-round"
+RUN = "run"
+NONCE = "nonce"
 EXAMPLES = "num-examples"
 TRAIN_LOSS = "train_loss"
 VALIDATION_EXAMPLES = "validation_examples"
@@ -60,8 +63,12 @@ class RoundReport(StrictModel):
         round: from 1.
         rounds: of the whole run.
         sites: that took part, by hospital.
-        dropouts: cause by hospital.
+        dropouts: cause by hospital, of every site that was asked and does not count.
+        rejected: those of them that answered with an update that must not count.
         seconds: from the first message out to the new global model.
+        aggregation: of these, from the last reply in to the new global model.
+        gap: seconds before this round, from the last reply of the round before to the first
+            message out; None for the first round of a run or of its resumption.
         sent, received: bytes of arrays, over all sites.
     """
 
@@ -69,7 +76,10 @@ class RoundReport(StrictModel):
     rounds: int
     sites: dict[str, SiteReport]
     dropouts: dict[str, str]
+    rejected: tuple[str, ...] = ()
     seconds: float
+    aggregation: float
+    gap: float | None
     sent: int
     received: int
 

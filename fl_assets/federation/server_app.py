@@ -11,7 +11,7 @@ from fl_assets.federation.job import FederationHistory, FederationResult, save_r
 from fl_assets.federation.progress import ProgressLine
 from fl_assets.federation.recipe import Recipe
 from fl_assets.federation.rounds import RoundObserver
-from fl_assets.federation.strategies import ConsortiumStrategy, build_strategy
+from fl_assets.federation.strategies.consortium import ConsortiumStrategy, build_strategy
 from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.models import build_model
 from fl_assets.storage import open_store

@@ -14,7 +14,7 @@ from fl_assets.federation import rounds
 from fl_assets.federation.client_app import keep_details_home
 from fl_assets.federation.recipe import Recipe
 from fl_assets.federation.runtimes.inprocess import InProcessGrid
-from fl_assets.federation.strategies import ConsortiumStrategy, build_strategy
+from fl_assets.federation.strategies.consortium import ConsortiumStrategy, build_strategy
 from fl_assets.learning.configs import LogisticRegressionConfig
 
 Client = Callable[[Message, Context], RecordDict]

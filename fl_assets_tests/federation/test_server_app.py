@@ -6,7 +6,7 @@ import torch
 
 from fl_assets.federation.job import FederationError, FederationJob
 from fl_assets.federation.runtimes.inprocess import InProcessRuntime
-from fl_assets.federation.strategies import QuorumNotReachedError, TooFewSitesError
+from fl_assets.federation.strategies.consortium import QuorumNotReachedError, TooFewSitesError
 from fl_assets.learning.metrics import auroc
 from fl_assets.learning.models import build_model
 from fl_assets.learning.training import predict

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from fl_assets.federation.job import FederationJob, FederationResult
 from fl_assets.federation.recipe import load_recipe
 from fl_assets.federation.runtimes.inprocess import InProcessGrid, InProcessRuntime
-from fl_assets.federation.strategies import QuorumNotReachedError
+from fl_assets.federation.strategies.consortium import QuorumNotReachedError
 from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.metrics import auroc
 from fl_assets.learning.models import build_model

@@ -13,8 +13,9 @@ from flwr.serverapp.strategy import FedAvg, FedProx, Strategy
 
 from fl_assets.federation import rounds
 from fl_assets.federation.job import FederationError, FinalReport
-from fl_assets.federation.recipe import FedProxConfig, Recipe
+from fl_assets.federation.recipe import Recipe
 from fl_assets.federation.rounds import RoundObserver, RoundReport, SiteReport
+from fl_assets.federation.strategies.configs import FedProxConfig
 
 NO_REPLY = "no reply before the round's deadline"
 _UPDATE_IT = "bring its software up to date"
@@ -127,6 +128,8 @@ class ConsortiumStrategy(Strategy):
             sites=sites,
             dropouts=dropouts,
             seconds=time.perf_counter() - self._started,
+            aggregation=0.0,
+            gap=None,
             sent=_size(self._global) * len(self._asked),
             received=sum(_size(r.content.array_records[rounds.ARRAYS]) for r in delivered),
         )

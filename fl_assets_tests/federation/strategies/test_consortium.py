@@ -11,10 +11,11 @@ from flwr.serverapp.strategy import FedAvg, FedProx
 from fl_assets.errors import FlAssetsError
 from fl_assets.federation import rounds
 from fl_assets.federation.job import FederationError, FinalReport
-from fl_assets.federation.recipe import FedProxConfig, Recipe
+from fl_assets.federation.recipe import Recipe
 from fl_assets.federation.rounds import RoundReport
 from fl_assets.federation.runtimes.inprocess import InProcessGrid
-from fl_assets.federation.strategies import (
+from fl_assets.federation.strategies.configs import FedProxConfig
+from fl_assets.federation.strategies.consortium import (
     NO_REPLY,
     ConsortiumStrategy,
     QuorumNotReachedError,
