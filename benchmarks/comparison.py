@@ -36,6 +36,15 @@ def spread(figures: Iterable[float | None]) -> Spread | None:
     return Spread(len(present), fmean(present), stdev(present) if len(present) > 1 else None)
 
 
+def verdict(found: PairedDifference) -> str:
+    """Return what the interval of a difference lets one say."""
+    if found.low is not None and found.low > 0:
+        return "gain"
+    if found.high is not None and found.high < 0:
+        return "loss"
+    return "no gain shown"
+
+
 @dataclass(frozen=True)
 class Difference:
     """AUROC of ``a`` minus ``b`` on the same test rows: ``pooled`` or one hospital's own."""
@@ -48,11 +57,7 @@ class Difference:
     @property
     def verdict(self) -> str:
         """What the interval lets one say."""
-        if self.found.low is not None and self.found.low > 0:
-            return "gain"
-        if self.found.high is not None and self.found.high < 0:
-            return "loss"
-        return "no gain shown"
+        return verdict(self.found)
 
 
 def values(results: list[FoldResult], method: str, where: str = POOLED) -> list[float | None]:

@@ -23,7 +23,7 @@ from fl_assets.learning import baselines, metrics
 from fl_assets.learning.baselines import Baseline
 from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.metrics import Metric
-from fl_assets.learning.models import build_model
+from fl_assets.learning.models import model_for
 from fl_assets.learning.neural_baseline import neural_network
 from fl_assets.learning.training import predict
 from fl_assets.site.evaluation import fit_local, labels
@@ -145,9 +145,7 @@ class _Fold:
             output=(self.home / "coordinator").as_uri(),
         )
         result = InProcessRuntime().run(job)
-        spec = preprocessor.cohort
-        width = len(preprocessor.feature_names)
-        model = build_model(recipe.model, width, spec.label.prevalence, recipe.seed)
+        model = model_for(recipe.model, preprocessor, recipe.seed)
         model.load_state_dict({k: torch.from_numpy(v) for k, v in result.weights.items()})
 
         def score(rows: pd.DataFrame) -> Scores:

@@ -9,12 +9,7 @@ single split of this file moves an AUROC by 0.015, which is more than the method
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-import sys
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,6 +29,7 @@ from benchmarks.setting import (
     run,
     table,
 )
+from benchmarks.workers import run_folds
 from fl_assets.cli import Format, FormatOption
 from fl_assets.federation.recipe import load_recipe
 from fl_assets.learning.metrics import Metric
@@ -47,22 +43,6 @@ COLUMNS = {
     Metric.ACCURACY: "accuracy",
     Metric.MAJORITY_RATE: "majority",
 }
-
-
-def run_folds(tasks: list[FoldTask], workers: int) -> list[FoldResult]:
-    """Run the folds, in order; several workers are processes of their own."""
-    with ExitStack() as stack:
-        each: Iterable[FoldResult] = map(run_fold, tasks)
-        if workers > 1:
-            # Spawned: a fork would copy the threads' locks of torch.
-            spawn = multiprocessing.get_context("spawn")
-            pool = stack.enter_context(ProcessPoolExecutor(workers, mp_context=spawn))
-            each = pool.map(run_fold, tasks)
-        results = []
-        for result in each:
-            results.append(result)
-            print(f"fold {len(results)} of {len(tasks)}", file=sys.stderr, flush=True)
-    return results
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -90,7 +70,7 @@ def main(
         for each in seeds
         for parts in deal_folds(setting, folds, each)
     ]
-    results = run_folds(tasks, min(workers, len(tasks)))
+    results = run_folds(run_fold, tasks, workers)
     differences = compare(results)
     bars = judge(results, differences)
     if format_ is Format.JSON:

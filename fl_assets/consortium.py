@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from fl_assets.config import StrictModel
 from fl_assets.errors import FlAssetsError
@@ -117,6 +118,8 @@ class Consortium(StrictModel):
         bucket: pattern of a site bucket's URI with ``{home}`` and ``{hospital}``; every hospital
             has a bucket of its own.
         minimum_cell: smallest number of people a released count may stand for.
+        hospitals: its members. A simulated consortium may give their number instead:
+            ``hospitals: 100`` has hospital-001 to hospital-100 with equal shares.
     """
 
     name: Name
@@ -129,11 +132,25 @@ class Consortium(StrictModel):
     simulation: Simulation = Simulation()
     promotion: PromotionGates = PromotionGates()
 
+    @field_validator("hospitals", mode="before")
+    @classmethod
+    def _name_virtual_ones(cls, hospitals: Any, info: ValidationInfo) -> Any:
+        # To Python a bool is an int.
+        if not isinstance(hospitals, int) or isinstance(hospitals, bool):
+            return hospitals
+        if not info.data.get("simulated", False):
+            raise ValueError(
+                f"{hospitals} is a number: name every hospital of a real consortium, or say "
+                "`simulated: true`"
+            )
+        digits = len(str(hospitals))
+        return [{"name": f"hospital-{k:0{digits}}"} for k in range(1, hospitals + 1)]
+
     @field_validator("hospitals")
     @classmethod
     def _names_are_unique(cls, hospitals: tuple[Hospital, ...]) -> tuple[Hospital, ...]:
-        names = [hospital.name for hospital in hospitals]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        names = Counter(hospital.name for hospital in hospitals)
+        twice = sorted(name for name, times in names.items() if times > 1)
         if twice:
             raise ValueError(f"two hospitals are named {', '.join(twice)}: names must differ")
         return hospitals

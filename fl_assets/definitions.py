@@ -12,7 +12,9 @@ from fl_assets.defs.ingest import ingest_assets
 from fl_assets.defs.jobs import refresh_hospital, retraining_schedule, train_and_promote
 from fl_assets.defs.resources import Platform
 from fl_assets.defs.sensors import hospital_roster
+from fl_assets.defs.sweep import sweep_assets
 from fl_assets.federation.recipe import recipe_names
+from fl_assets.federation.sweep import sweep_names
 from fl_assets.settings import Settings
 
 
@@ -24,6 +26,7 @@ def build(settings: Settings) -> dg.Definitions:
     """
     simulated = settings.consortium.simulated
     recipes = dg.StaticPartitionsDefinition(recipe_names(settings.recipes))
+    sweeps = dg.StaticPartitionsDefinition(sweep_names(settings.recipes))
     training = train_and_promote()
     return dg.Definitions(
         assets=[
@@ -32,6 +35,7 @@ def build(settings: Settings) -> dg.Definitions:
             *hospital_assets(settings),
             *baseline_assets(settings),
             *federation_assets(settings, recipes),
+            *sweep_assets(sweeps),
             *governance_assets(settings),
         ],
         jobs=[refresh_hospital(simulated), training],

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import dagster as dg
 
@@ -19,11 +19,31 @@ from fl_assets.defs.partitions import sync_hospitals
 from fl_assets.defs.staleness import Staleness
 from fl_assets.errors import FlAssetsError
 from fl_assets.federation.recipe import recipe_names
+from fl_assets.federation.sweep import sweep_names, sweeps_folder
 from fl_assets.settings import Settings
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 # Cheap to read again, and the only assets whose input Dagster cannot see: a file and the recipes.
 _ALWAYS = {"raw_dataset", "recipe"}
+
+
+class NotReadyError(FlAssetsError):
+    """What a recipe or a sweep builds on was never made."""
+
+    def __init__(self, asset: str) -> None:
+        super().__init__(f"{asset} was never materialised: run `fla demo` first")
+
+
+class UnknownPartitionError(FlAssetsError):
+    """A recipe or sweep that is not in its folder."""
+
+    def __init__(self, kind: str, name: str, folder: Path, known: Sequence[str]) -> None:
+        cure = f"it has {', '.join(known) or 'none'}"
+        file = Path(name)
+        if file.suffix or len(file.parts) > 1:
+            first = "" if file.stem in known else f"copy it to {folder / file.stem}.yaml, then "
+            cure = f"{first}call it {file.stem!r}"
+        super().__init__(f"{name!r} is no {kind} in {folder}: {cure}")
 
 
 class StepFailedError(FlAssetsError):
@@ -108,11 +128,16 @@ def plan(settings: Settings) -> Iterator[Step]:
     yield Step(("preprocessor",))
     if simulated:
         yield Step(("centralized_baseline",))
-    for recipe in recipe_names(settings.recipes):
+    yield from training(recipe_names(settings.recipes))
+    yield Step(("champion_model",))
+
+
+def training(recipes: Iterable[str]) -> Iterator[Step]:
+    """Return the steps from recipe files to the comparison."""
+    for recipe in recipes:
         yield Step(("recipe",), recipe)
         yield Step(("federated_model", "federated_evaluation"), recipe)
     yield Step(("model_comparison",))
-    yield Step(("champion_model",))
 
 
 def run(
@@ -134,23 +159,108 @@ def run(
         StepFailedError: a step failed that the later ones build on; or, at the end, a hospital's
             or a recipe's did. What was done stays, and the next run goes on from there.
     """
+    yield from _run(settings, instance, plan(settings), before)
+
+
+def run_recipes(
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    recipes: Sequence[str],
+    before: Callable[[Step], None] = lambda _step: None,
+    *,
+    fresh: bool = False,
+    force: bool = False,
+) -> Generator[Outcome, None, None]:
+    """Train and evaluate recipes on what the main job has made, and compare all models.
+
+    Args:
+        settings: of the checkout.
+        instance: where Dagster records runs.
+        recipes: names.
+        before: is told of a step that has something to do, before it is run.
+        fresh: begin every training at its first round and register a new version.
+        force: train also what is up to date, from its first round.
+
+    Yields:
+        Each step's outcome as it ends.
+
+    Raises:
+        UnknownPartitionError: a name is not in the folder; nothing was done.
+        NotReadyError: the main job never got as far as the recipes; nothing was done.
+        StepFailedError: at the end, if a recipe failed.
+    """
+    known = recipe_names(settings.recipes)
+    for name in recipes:
+        if name not in known:
+            raise UnknownPartitionError("recipe", name, settings.recipes, known)
+    _require(instance, "preprocessor")
+    if settings.consortium.simulated:
+        _require(instance, "centralized_baseline")
+    config = {"federated_model": {"config": {"fresh": fresh or force}}}
+    yield from _run(settings, instance, training(recipes), before, config, force=force)
+
+
+def run_sweep(
+    settings: Settings, instance: dg.DagsterInstance, sweep: str, *, fresh: bool = False
+) -> None:
+    """Run a sweep on what the main job has made.
+
+    Args:
+        settings: of the checkout.
+        instance: where Dagster records runs.
+        sweep: its name.
+        fresh: forget the trials that are stored.
+
+    Raises:
+        UnknownPartitionError: the name is not in the folder.
+        NotReadyError: the main job never got as far as the recipes.
+        StepFailedError: the sweep failed.
+    """
+    known = sweep_names(settings.recipes)
+    if sweep not in known:
+        raise UnknownPartitionError("sweep", sweep, sweeps_folder(settings.recipes), known)
+    _require(instance, "preprocessor")
+    step = Step(("recipe_sweep",), sweep)
+    config = {"recipe_sweep": {"config": {"fresh": fresh}}}
+    job = build(settings).resolve_implicit_global_asset_job_def()
+    reason = _materialise(job, instance, step, config)
+    if reason is not None:
+        raise StepFailedError(step, reason)
+
+
+def _require(instance: dg.DagsterInstance, asset: str) -> None:
+    if instance.get_latest_materialization_event(dg.AssetKey(asset)) is None:
+        raise NotReadyError(asset)
+
+
+def _run(
+    settings: Settings,
+    instance: dg.DagsterInstance,
+    steps: Iterable[Step],
+    before: Callable[[Step], None],
+    config: Mapping[str, Any] | None = None,
+    *,
+    force: bool = False,
+) -> Generator[Outcome, None, None]:
     definitions = build(settings)
     sync_hospitals(instance, settings.consortium)
     job = definitions.resolve_implicit_global_asset_job_def()
     staleness = Staleness(instance, definitions)
     failed: dict[tuple[bool, str | None], StepFailedError] = {}
-    for step in plan(settings):
+    for step in steps:
         # A hospital and a recipe may have one name.
         who = (step.of_hospital, step.partition)
         if who in failed:
             continue
-        stale = _stale(settings, instance, step, staleness)
+        # The comparison follows from what it compares, so there is nothing to force.
+        forced = force and step.partition is not None
+        stale = step.assets if forced else _stale(settings, instance, step, staleness)
         if not stale:
             yield Outcome(step, (), 0.0)
             continue
         before(step)
         started = time.perf_counter()
-        reason = _materialise(job, instance, Step(stale, step.partition))
+        reason = _materialise(job, instance, Step(stale, step.partition), config or {})
         yield Outcome(step, stale if reason is None else (), time.perf_counter() - started, reason)
         if reason is not None:
             failed[who] = StepFailedError(step, reason)
@@ -175,13 +285,16 @@ def _stale(
     return ()
 
 
-def _materialise(job: dg.JobDefinition, instance: dg.DagsterInstance, step: Step) -> str | None:
-    """Run a step; return why it failed, or None."""
+def _materialise(
+    job: dg.JobDefinition, instance: dg.DagsterInstance, step: Step, config: Mapping[str, Any]
+) -> str | None:
+    """Run a step, its assets configured by name; return why it failed, or None."""
+    ops = {asset: config[asset] for asset in step.assets if asset in config}
     result = job.execute_in_process(
         instance=instance,
         asset_selection=[dg.AssetKey(asset) for asset in step.assets],
         partition_key=step.partition,
-        run_config=_QUIET,
+        run_config={**_QUIET, "ops": ops},
         raise_on_error=False,
     )
     return None if result.success else _reason(result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from pathlib import Path
 
 from fl_assets.cohorts.spec import CohortSpec, load_cohort
@@ -26,6 +27,9 @@ class Settings:
         coordinator_uri: of the coordinator's own store, ``FLA_COORDINATOR``.
         data: where ``raw_dataset`` comes from, ``DATA``: ``synthetic``, ``kaggle`` or a path.
         synthetic_rows: rows that the generator makes, ``FLA_SYNTHETIC_ROWS``.
+        runtime: where federations run, ``FLA_RUNTIME``; see
+            :mod:`fl_assets.federation.runtimes.base`.
+        metrics_port: of Prometheus metrics during a training, ``FLA_METRICS_PORT``; none if None.
     """
 
     home: Path
@@ -35,13 +39,15 @@ class Settings:
     coordinator_uri: str
     data: str = "synthetic"
     synthetic_rows: int = 5110
+    runtime: str = "inprocess"
+    metrics_port: int | None = None
 
     @classmethod
     def from_environment(cls) -> Settings:
         """Read the environment; relative paths start at the working directory.
 
         Raises:
-            EnvironmentVariableError: ``FLA_SYNTHETIC_ROWS`` is no positive number.
+            EnvironmentVariableError: a variable that is a number holds something else.
         """
         home = Path(_variable("FLA_HOME", ".fla")).resolve()
         return cls(
@@ -51,7 +57,9 @@ class Settings:
             tracking_uri=_variable("MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db"),
             coordinator_uri=_variable("FLA_COORDINATOR", (home / "coordinator").as_uri()),
             data=_variable("DATA", "synthetic"),
-            synthetic_rows=_positive("FLA_SYNTHETIC_ROWS", 5110),
+            synthetic_rows=_positive("FLA_SYNTHETIC_ROWS") or 5110,
+            runtime=_variable("FLA_RUNTIME", "inprocess"),
+            metrics_port=_positive("FLA_METRICS_PORT", at_most=65_535),
         )
 
     @cached_property
@@ -99,8 +107,13 @@ def _variable(name: str, default: str) -> str:
     return os.environ.get(name) or default
 
 
-def _positive(name: str, default: int) -> int:
-    text = _variable(name, str(default))
-    if not text.isdecimal() or int(text) < 1:
-        raise EnvironmentVariableError(f"{name} is {text!r}: set it to a positive whole number")
+def _positive(name: str, at_most: float = inf) -> int | None:
+    text = _variable(name, "")
+    if not text:
+        return None
+    if not text.isdecimal() or not 1 <= int(text) <= at_most:
+        bound = "" if at_most == inf else f" up to {at_most}"
+        raise EnvironmentVariableError(
+            f"{name} is {text!r}: set it to a positive whole number{bound}"
+        )
     return int(text)

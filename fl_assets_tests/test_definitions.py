@@ -19,7 +19,7 @@ from fl_assets.settings import Settings
 from fl_assets_tests.conftest import REPOSITORY
 
 DEMO_ONLY = {"raw_dataset", "validated_dataset", "hospital_uploads", "centralized_baseline"}
-HEAVY = ["boto3", "flwr", "matplotlib", "mlflow", "pandas", "pandera", "sklearn", "torch"]
+HEAVY = ["boto3", "flwr", "matplotlib", "mlflow", "optuna", "pandas", "pandera", "sklearn", "torch"]
 
 
 def describe(definitions: dg.Definitions) -> dict[str, object]:

@@ -13,13 +13,14 @@ import yaml
 from fl_assets import pipeline
 from fl_assets.cohorts.synthetic import generate
 from fl_assets.coordinator.comparison import load_comparison
+from fl_assets.coordinator.sweep_report import load_sweep_result
 from fl_assets.coordinator.training import load_release
-from fl_assets.pipeline import Outcome, StepFailedError
+from fl_assets.pipeline import NotReadyError, Outcome, StepFailedError, UnknownPartitionError
 from fl_assets.settings import Settings
 from fl_assets.site import intake, partitions
 from fl_assets.tracking.models import CHAMPION, Registry
 from fl_assets.tracking.runs import Tracking
-from fl_assets_tests.world import set_gates
+from fl_assets_tests.world import dagster_instance, set_gates
 
 AT_HOSPITAL = (
     "hospital_uploads",
@@ -178,6 +179,82 @@ def test_a_model_below_a_metric_floor_is_reported_by_its_check(
         list(pipeline.run(dataclasses.replace(finished_world), instance))
 
     assert set(failed_checks(instance)) == {"metric_floors"}
+
+
+def test_recipes_are_trained_on_what_the_main_job_made(
+    finished_world: Settings, instance: dg.DagsterInstance
+) -> None:
+    file = finished_world.recipes / "small-mlp.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"rounds": 3}))
+
+    names = ["small-lr", "small-mlp"]
+    again = materialised(list(pipeline.run_recipes(finished_world, instance, names)))
+
+    assert again == {
+        ("recipe", "small-lr"), ("recipe", "small-mlp"), ("federated_model", "small-mlp"),
+        ("federated_evaluation", "small-mlp"), ("model_comparison", None),
+    }  # fmt: skip
+
+
+def test_a_forced_recipe_is_trained_to_the_same_weights_and_a_new_version(
+    finished_world: Settings, instance: dg.DagsterInstance
+) -> None:
+    store = finished_world.coordinator_store()
+    before = load_release(store, "small-lr")
+    weights = store.get(f"runs/{before.run}/weights.npz")
+
+    fresh = list(pipeline.run_recipes(finished_world, instance, ["small-lr"], fresh=True))
+    assert ("federated_model", "small-lr") not in materialised(fresh)
+    assert load_release(store, "small-lr") == before
+
+    forced = list(pipeline.run_recipes(finished_world, instance, ["small-lr"], force=True))
+    assert ("federated_evaluation", "small-lr") in materialised(forced)
+    after = load_release(store, "small-lr")
+    assert (after.run, after.version) == (before.run, "3")
+    assert store.get(f"runs/{after.run}/weights.npz") == weights
+
+
+def test_nothing_is_trained_before_the_main_job_or_under_an_unknown_name(
+    world: Settings, finished_world: Settings, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    with dagster_instance(tmp_path / "nothing") as empty:
+        with pytest.raises(NotReadyError, match="preprocessor was never materialised"):
+            list(pipeline.run_recipes(world, empty, ["small-lr"]))
+        with pytest.raises(NotReadyError):
+            pipeline.run_sweep(world, empty, "small")
+    with pytest.raises(UnknownPartitionError, match="'nope' is no recipe"):
+        list(pipeline.run_recipes(finished_world, instance, ["small-lr", "nope"]))
+    with pytest.raises(UnknownPartitionError, match="'nope' is no sweep"):
+        pipeline.run_sweep(finished_world, instance, "nope")
+
+
+def test_a_sweep_is_an_asset_with_its_table_plots_and_recipe(
+    finished_world: Settings, instance: dg.DagsterInstance
+) -> None:
+    versions = registry(finished_world).tracking.client.search_model_versions()
+    pipeline.run_sweep(finished_world, instance, "small")
+
+    event = instance.get_latest_materialization_event(dg.AssetKey("recipe_sweep"))
+    assert event is not None
+    assert event.asset_materialization is not None
+    metadata = event.asset_materialization.metadata
+    result = load_sweep_result(finished_world.coordinator_store(), "small")
+    assert metadata["best"].value == result.trials[result.best].objective
+    assert result.recipe in str(metadata["recipe"].value)
+    for plot in ("optimisation_history", "slices"):
+        assert "data:image/png;base64," in str(metadata[plot].value)
+    # The models of a search are nobody's candidates.
+    assert registry(finished_world).tracking.client.search_model_versions() == versions
+
+
+def test_a_sweep_that_does_not_fit_says_why(
+    finished_world: Settings, instance: dg.DagsterInstance
+) -> None:
+    file = finished_world.recipes / "sweeps" / "small.yaml"
+    space = {"rounds": {"low": 0, "high": 5}}
+    file.write_text(yaml.safe_dump({"recipe": "small-lr", "space": space}))
+    with pytest.raises(StepFailedError, match=r"(?s)recipe_sweep of small failed: .*rounds = 0"):
+        pipeline.run_sweep(finished_world, instance, "small")
 
 
 def registry(settings: Settings) -> Registry:

@@ -16,6 +16,8 @@ VARIABLES = [
     "FLA_COORDINATOR",
     "DATA",
     "FLA_SYNTHETIC_ROWS",
+    "FLA_RUNTIME",
+    "FLA_METRICS_PORT",
 ]
 
 
@@ -39,6 +41,8 @@ def test_defaults_are_all_in_the_checkout(here: Path) -> None:
         coordinator_uri=f"file://{here}/.fla/coordinator",
         data="synthetic",
         synthetic_rows=5110,
+        runtime="inprocess",
+        metrics_port=None,
     )
     assert not (here / ".fla").exists()
 
@@ -59,6 +63,8 @@ def test_variables(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "FLA_COORDINATOR": "s3://coordinator",
         "DATA": "kaggle",
         "FLA_SYNTHETIC_ROWS": "12",
+        "FLA_RUNTIME": "processes",
+        "FLA_METRICS_PORT": "9100",
     }
     assert list(values) == VARIABLES
     for name, value in values.items():
@@ -71,6 +77,8 @@ def test_variables(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         coordinator_uri="s3://coordinator",
         data="kaggle",
         synthetic_rows=12,
+        runtime="processes",
+        metrics_port=9100,
     )
 
 
@@ -78,6 +86,13 @@ def test_variables(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_rows_that_are_no_number(here: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("FLA_SYNTHETIC_ROWS", value)
     with pytest.raises(EnvironmentVariableError, match=f"FLA_SYNTHETIC_ROWS is '{value}'"):
+        Settings.from_environment()
+
+
+@pytest.mark.parametrize("value", ["0", "65536", "http"])
+def test_a_port_that_is_none(here: Path, monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("FLA_METRICS_PORT", value)
+    with pytest.raises(EnvironmentVariableError, match=r"a positive whole number up to 65535"):
         Settings.from_environment()
 
 

@@ -44,6 +44,15 @@ RECIPES = {
         "rounds": 2,
     },
 }
+SWEEP = {
+    "recipe": "small-lr",
+    "space": {
+        "optimizer.lr": {"low": 0.001, "high": 0.1, "log": True},
+        "local_epochs": {"low": 1, "high": 2},
+        "loss": {"choices": [{"kind": "bce"}, {"kind": "focal"}]},
+    },
+    "trials": 3,
+}
 
 
 def settings_of(home: Path) -> Settings:
@@ -69,6 +78,8 @@ def build_world(home: Path, rows: int = 600, seed: int = 1) -> Settings:
     (home / "consortium.yaml").write_text(yaml.safe_dump(CONSORTIUM))
     for name, recipe in RECIPES.items():
         (home / "recipes" / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
+    (home / "recipes" / "sweeps").mkdir()
+    (home / "recipes" / "sweeps" / "small.yaml").write_text(yaml.safe_dump(SWEEP))
     settings = settings_of(home)
     consortium, cohort = settings.consortium, settings.cohort
     text = generate(cohort, rows, seed).to_csv(index=False)

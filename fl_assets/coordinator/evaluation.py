@@ -5,19 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-import torch
-
 from fl_assets.config import StrictModel
 from fl_assets.coordinator import documents
-from fl_assets.coordinator.preprocessors import load_preprocessors
 from fl_assets.coordinator.release import ReleaseRecord
+from fl_assets.coordinator.trained import trained_model
 from fl_assets.coordinator.training import load_release, ready_sites, validation_auroc
 from fl_assets.federation.job import load_result
+from fl_assets.learning.configs import ModelConfig
 from fl_assets.learning.evaluation import Evaluation, evaluate
 from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.metrics import Metric, weighted_mean
-from fl_assets.learning.models import build_model
-from fl_assets.learning.training import predict
+from fl_assets.learning.paired import PairedEvaluation
 from fl_assets.settings import Settings
 from fl_assets.site.evaluation import Scorer, SiteEvaluation, evaluate_model, labels
 from fl_assets.site.pooling import pooled
@@ -70,6 +68,12 @@ class ModelEvaluation(StrictModel):
             ]
         )
 
+    @property
+    def personal(self) -> dict[str, PairedEvaluation]:
+        """The model (a) beside a hospital's own (b), by hospital that has one."""
+        found = {name: site.personal for name, site in self.sites.items()}
+        return {name: pair for name, pair in found.items() if pair is not None}
+
 
 def evaluation_key(recipe: str) -> str:
     """Where the evaluation of a recipe's latest model is in the coordinator's store."""
@@ -93,10 +97,20 @@ def evaluate_everywhere(
     *,
     threshold: float | None,
     run: str,
+    personal: ModelConfig | None = None,
 ) -> ModelEvaluation:
     """Evaluate a model at every hospital and, in a simulation, on the pooled test rows.
 
     The hospitals' figures are computed at the hospitals; only aggregates come back.
+
+    Args:
+        settings: consortium and stores.
+        name: of the model, in tables.
+        preprocessor: makes its features.
+        scorer: the model.
+        threshold: its operating point.
+        run: who asks, for the hospitals' egress logs.
+        personal: what the hospitals' own models of that run are, where it left them some.
     """
     consortium = settings.consortium
     stores = {hospital: settings.site_store(hospital) for hospital in ready_sites(settings)}
@@ -108,6 +122,7 @@ def evaluate_everywhere(
             threshold=threshold,
             minimum=consortium.minimum_cell,
             run=run,
+            personal=personal,
         )
         for hospital, store in stores.items()
     }
@@ -140,25 +155,20 @@ def evaluate_release(settings: Settings, recipe: str) -> ModelEvaluation:
 
     Raises:
         ObjectNotFoundError: the recipe was never trained.
+        OutdatedModelError: the preprocessor is not the one it was trained with.
     """
     store = settings.coordinator_store()
     release = load_release(store, recipe)
-    preprocessor = load_preprocessors(store).of_kind(release.recipe.preprocessor)
     result = load_result(store, release.run)
-    model = build_model(
-        release.recipe.model,
-        len(preprocessor.feature_names),
-        preprocessor.cohort.label.prevalence,
-        release.recipe.seed,
-    )
-    model.load_state_dict({k: torch.from_numpy(v) for k, v in result.weights.items()})
+    model = trained_model(store, release, result)
     found = evaluate_everywhere(
         settings,
         recipe,
-        preprocessor,
-        lambda X: predict(model, torch.from_numpy(X)),
-        threshold=release.threshold,
+        model.preprocessor,
+        model.scorer,
+        threshold=model.threshold,
         run=release.run,
+        personal=release.recipe.model if release.recipe.personalisation else None,
     )
     chosen_by = {
         "version": release.version,
@@ -183,6 +193,8 @@ def log_evaluation(settings: Settings, recipe: str, found: ModelEvaluation) -> R
     for name, site in found.sites.items():
         if site.evaluation is not None:
             figures |= {f"{name}/test/{m}": getattr(site.evaluation, m) for m in _LOGGED}
+    for name, pair in found.personal.items():
+        figures[f"{name}/test/personal_auroc"] = pair.metrics[Metric.AUROC].b
     tracking = Tracking(settings.tracking_uri, settings.consortium.name)
     tracking.log(release.mlflow_run, metrics=figures)
     return release

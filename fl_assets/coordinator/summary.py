@@ -13,9 +13,10 @@ from fl_assets.coordinator.training import load_history, load_release
 from fl_assets.federation.job import FederationHistory
 from fl_assets.learning.evaluation import Evaluation
 from fl_assets.learning.metrics import Metric
+from fl_assets.learning.paired import combine
 from fl_assets.reporting import plots
 from fl_assets.reporting.html import Cell, Picture, Section, Table, render
-from fl_assets.reporting.text import interval
+from fl_assets.reporting.text import difference, interval
 from fl_assets.settings import Settings
 from fl_assets.tracking.runs import Tracking
 
@@ -94,6 +95,48 @@ def _people(comparison: Comparison, hospital: str) -> str:
         if site is not None and site.evaluation is not None:
             return f"{site.evaluation.n} rows, {site.evaluation.positives} positive"
     return ""
+
+
+def evaluation_table(found: ModelEvaluation) -> Table:
+    """Return how one model does at each hospital and, in a simulation, on all rows."""
+    shown = {name: site.evaluation for name, site in found.sites.items()}
+    if found.pooled is not None:
+        shown[POOLED] = found.pooled
+    return Table(
+        f"{found.model} on the test rows",
+        ["hospital", "rows", "positives", "AUROC [95 %]", *_COLUMNS],
+        [
+            [
+                name,
+                e.n,
+                e.positives,
+                interval(e),
+                *(_figure(getattr(e, m)) for m in _COLUMNS.values()),
+            ]
+            for name, e in shown.items()
+            if e is not None
+        ],
+    )
+
+
+def personal_table(found: ModelEvaluation) -> Table | None:
+    """Return the global model beside each hospital's own, None where no hospital has one."""
+    pairs = dict(found.personal)
+    together = combine(pairs.values())
+    if together is None:
+        return None
+    if len(pairs) > 1:
+        pairs[POOLED] = together
+    rows: list[list[Cell]] = [
+        [name, _figure(auroc.a), _figure(auroc.b), difference(auroc)]
+        for name, auroc in ((name, pair.metrics[Metric.AUROC]) for name, pair in pairs.items())
+    ]
+    return Table(
+        "The global model and each hospital's own on that hospital's test rows; the difference is "
+        "paired by patient, their mean is weighted by test rows",
+        ["hospital", "global AUROC", "personal AUROC", "difference [95 %]"],
+        rows,
+    )
 
 
 def comparison_plots(comparison: Comparison) -> list[Picture]:
@@ -208,12 +251,14 @@ def write_report(settings: Settings) -> str:
         release = load_release(store, row.evaluation.model)
         history = load_history(store, release)
         dropouts = sum(len(report.dropouts) for report in history.rounds)
+        personal = personal_table(row.evaluation)
         sections.append(
             Section(
                 f"Recipe {row.evaluation.model}",
                 f"{release.recipe.description}\n\n{len(history.rounds)} rounds, {dropouts} "
                 f"dropouts, operating threshold {release.threshold:.4f}. "
                 f"Privacy: {release.privacy}.",
+                [personal] if personal else [],
                 images=[history_plot(history)],
             )
         )

@@ -12,6 +12,7 @@ from fl_assets.coordinator.preprocessors import load_preprocessors
 from fl_assets.coordinator.release import FILE, ReleaseRecord, RoundRecord
 from fl_assets.errors import FlAssetsError
 from fl_assets.federation.job import FederationHistory, FederationJob, FederationResult, load_result
+from fl_assets.federation.mlflow_rounds import replay
 from fl_assets.federation.recipe import Recipe
 from fl_assets.federation.runtimes.base import Runtime
 from fl_assets.learning.features import Preprocessor
@@ -56,19 +57,26 @@ def ready_sites(settings: Settings) -> dict[str, PartitionManifest]:
 
 
 def train(
-    settings: Settings, recipe: Recipe, runtime: Runtime, tags: Mapping[str, str]
+    settings: Settings,
+    recipe: Recipe,
+    runtime: Runtime,
+    tags: Mapping[str, str],
+    *,
+    fresh: bool = False,
 ) -> ReleaseRecord:
     """Train a recipe at every hospital that has partitions, and register the model.
 
     A run is named by what goes into it. Where a run of the same name finished before, its stored
     result and its registered version are used again: training is deterministic, so doing it twice
-    gives nothing new, and an MLflow that was down costs no second training.
+    gives nothing new, and an MLflow that was down costs no second training. One that was
+    interrupted goes on from its last checkpoint.
 
     Args:
         settings: consortium and stores.
         recipe: what to train.
         runtime: where.
         tags: for the MLflow run, such as the Dagster run id.
+        fresh: begin at the first round and register a new version, whatever an earlier run left.
 
     Raises:
         NoSiteReadyError: fewer hospitals than the quorum have partitions.
@@ -87,7 +95,7 @@ def train(
     tracking = Tracking(settings.tracking_uri, settings.consortium.name)
     registry = Registry(tracking, settings.model_name)
 
-    known = _registered_before(store, registry, run)
+    known = None if fresh else _registered_before(store, registry, run)
     if known is not None:
         documents.save(store, release_key(recipe.name), known)
         return known
@@ -107,12 +115,26 @@ def train(
             tracking_uri=settings.tracking_uri,
             mlflow_run=mlflow_run,
             progress=True,
+            metrics_port=settings.metrics_port,
+            resume=not fresh,
         )
-        result = _stored_result(store, run) or runtime.run(job)
+        result = None if fresh else _stored_result(store, run)
+        if result is None:
+            result = runtime.run(job)
+        else:
+            # This MLflow run was not there to be told of the rounds as they ended.
+            replay(result.history, settings.tracking_uri, mlflow_run)
         release = _register(registry, mlflow_run, job, result, sites)
     documents.save(store, f"runs/{run}/{FILE}", release)
     documents.save(store, release_key(recipe.name), release)
     return release
+
+
+def is_current(settings: Settings, recipe: Recipe, release: ReleaseRecord) -> bool:
+    """Tell whether a release is what training the recipe on today's partitions would give."""
+    store = settings.coordinator_store()
+    preprocessor = load_preprocessors(store).of_kind(recipe.preprocessor)
+    return release.run == _run_name(recipe, preprocessor, ready_sites(settings))
 
 
 def _run_name(
@@ -176,7 +198,17 @@ def _register(
     threshold = operating_threshold(history)
     tracking = registry.tracking
     uri = log_model(tracking, mlflow_run, result.weights, recipe.model, job.preprocessor, threshold)
-    version = registry.register(mlflow_run, uri, {"recipe": recipe.name, "run": job.run})
+    version = registry.register(
+        mlflow_run,
+        uri,
+        {
+            "recipe": recipe.name,
+            "run": job.run,
+            "rounds": str(len(history.rounds)),
+            "participants": str(len(history.participants)),
+            "dropouts": str(sum(len(r.dropouts) for r in history.rounds)),
+        },
+    )
     release = ReleaseRecord(
         model=registry.name,
         version=version,

@@ -11,12 +11,25 @@ from fl_assets.defs.common import (
     failing_clearly,
     markdown_table,
     picture,
+    table,
 )
 from fl_assets.defs.resources import Platform
 from fl_assets.settings import Settings
 
 if TYPE_CHECKING:
     from fl_assets.coordinator.evaluation import ModelEvaluation
+
+
+class TrainingConfig(dg.Config):
+    """How a model is trained, if not as usual; the same in the launchpad of Dagster's UI.
+
+    Attributes:
+        runtime: where, if not where FLA_RUNTIME says: inprocess, processes or simulation.
+        fresh: begin at the first round and register a new version, whatever an earlier run left.
+    """
+
+    runtime: str | None = None
+    fresh: bool = False
 
 
 def federation_assets(
@@ -127,18 +140,19 @@ def federation_assets(
         ],
     )
     def federated_model(
-        context: dg.AssetExecutionContext, platform: Platform
+        context: dg.AssetExecutionContext, config: TrainingConfig, platform: Platform
     ) -> dg.MaterializeResult:
         from fl_assets.coordinator.summary import history_plot, log_pictures
         from fl_assets.coordinator.training import load_history, train
         from fl_assets.federation.recipe import load_recipe
-        from fl_assets.federation.runtimes.inprocess import InProcessRuntime
+        from fl_assets.federation.runtimes.base import build_runtime
 
         settings = platform.settings
         with failing_clearly():
             asked = load_recipe(settings.recipes / f"{context.partition_key}.yaml")
             tags = {"dagster.run_id": context.run.run_id, "dagster.partition": asked.name}
-            release = train(settings, asked, InProcessRuntime(), tags)
+            runtime = build_runtime(config.runtime or settings.runtime)
+            release = train(settings, asked, runtime, tags, fresh=config.fresh)
             history = load_history(settings.coordinator_store(), release)
             plot = history_plot(history)
             log_pictures(settings, release.mlflow_run, [plot])
@@ -191,13 +205,13 @@ def federation_assets(
         context: dg.AssetExecutionContext, platform: Platform
     ) -> dg.MaterializeResult:
         from fl_assets.coordinator.evaluation import evaluate_release, log_evaluation
-        from fl_assets.coordinator.summary import evaluation_plots, log_pictures
+        from fl_assets.coordinator.summary import evaluation_plots, log_pictures, personal_table
         from fl_assets.learning.metrics import Metric
 
         settings = platform.settings
         with failing_clearly():
             found = evaluate_release(settings, context.partition_key)
-            plots = evaluation_plots(found)
+            plots, personal = evaluation_plots(found), personal_table(found)
             release = log_evaluation(settings, context.partition_key, found)
             log_pictures(settings, release.mlflow_run, plots)
         auroc, ece = found.mean(Metric.AUROC), found.mean(Metric.ECE)
@@ -207,6 +221,7 @@ def federation_assets(
                 "mean_auroc": auroc if auroc is not None else "n/a",
                 "mean_ece": ece if ece is not None else "n/a",
                 **_evaluation_metadata(found),
+                **({"personal": table(personal)} if personal else {}),
                 **{plot.name: picture(plot) for plot in plots},
             },
             check_results=[
@@ -225,9 +240,8 @@ def federation_assets(
 
 
 def _evaluation_metadata(found: "ModelEvaluation") -> dict[str, dg.MetadataValue]:
-    from fl_assets.reporting.text import interval
+    from fl_assets.coordinator.summary import evaluation_table
 
-    shown = {name: site.evaluation for name, site in found.sites.items()}
     subgroups = [
         (
             name,
@@ -241,13 +255,6 @@ def _evaluation_metadata(found: "ModelEvaluation") -> dict[str, dg.MetadataValue
         for group, subgroup in groups.items()
     ]
     return {
-        "hospitals": markdown_table(
-            ["hospital", "test rows", "positives", "AUROC", "Brier", "ECE"],
-            [
-                (name, e.n, e.positives, interval(e), f"{e.brier:.4f}", f"{e.ece:.4f}")
-                for name, e in shown.items()
-                if e is not None
-            ],
-        ),
+        "hospitals": table(evaluation_table(found)),
         "subgroups": markdown_table(["hospital", "column", "group", "rows", "AUROC"], subgroups),
     }

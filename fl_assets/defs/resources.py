@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import dagster as dg
+from pydantic import TypeAdapter
 
 from fl_assets.settings import Settings
 
+_SETTINGS = TypeAdapter(Settings)
+
 
 class Platform(dg.ConfigurableResource):
-    """A checkout's configuration and stores, as :class:`fl_assets.settings.Settings` has them."""
+    """A checkout's configuration and stores.
 
-    home: str
-    consortium_file: str
-    recipes: str
-    tracking_uri: str
-    coordinator_uri: str
-    data: str
-    synthetic_rows: int
+    Attributes:
+        values: the fields of :class:`fl_assets.settings.Settings` that are set, in JSON's types.
+    """
+
+    values: dict[str, Any]
 
     @classmethod
     def of(cls, settings: Settings) -> Platform:
         """Wrap settings."""
-        return cls(
-            home=str(settings.home),
-            consortium_file=str(settings.consortium_file),
-            recipes=str(settings.recipes),
-            tracking_uri=settings.tracking_uri,
-            coordinator_uri=settings.coordinator_uri,
-            data=settings.data,
-            synthetic_rows=settings.synthetic_rows,
-        )
+        # Dagster's config knows no None in a mapping.
+        return cls(values=_SETTINGS.dump_python(settings, mode="json", exclude_none=True))
 
     @property
     def settings(self) -> Settings:
-        """The settings, read anew: a run sees the consortium as the file has it now."""
-        return Settings(
-            home=Path(self.home),
-            consortium_file=Path(self.consortium_file),
-            recipes=Path(self.recipes),
-            tracking_uri=self.tracking_uri,
-            coordinator_uri=self.coordinator_uri,
-            data=self.data,
-            synthetic_rows=self.synthetic_rows,
-        )
+        """The settings, made anew: a run sees the consortium as its file has it now."""
+        return _SETTINGS.validate_python(self.values)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
+from torch import Tensor
 
 from fl_assets.errors import FlAssetsError
 from fl_assets.federation import rounds
 from fl_assets.federation.flower_internals import ClientAppCallable
+from fl_assets.federation.participant import Participant
 from fl_assets.federation.recipe import Recipe
 from fl_assets.learning.features import Preprocessor
 from fl_assets.site.egress import EgressKind, EgressLog
-from fl_assets.site.training import SiteTrainer, Validation
+from fl_assets.site.training import Update, Validation
 from fl_assets.storage import open_store
 
 log = logging.getLogger(__name__)
@@ -50,6 +53,7 @@ class _Asked(NamedTuple):
     run: str
     recipe: str
     preprocessor: str
+    checkpoints: int
     hospital: str
     store: str
 
@@ -61,36 +65,47 @@ class _Asked(NamedTuple):
             str(run["run"]),
             str(run["recipe"]),
             str(run["preprocessor"]),
+            int(run["keep-checkpoints"]),
             str(node["hospital"]),
             str(node["store"]),
         )
 
 
 class _Site:
-    """A hospital in one run: its trainer and its egress log."""
+    """A hospital in one run: its part in it, and its egress log."""
 
     def __init__(self, asked: _Asked) -> None:
         store = open_store(asked.store)
         self.asked = asked
         self._egress = EgressLog(store)
-        self.trainer = SiteTrainer(
+        self.participant = Participant(
             asked.hospital,
             store,
-            Recipe.model_validate_json(asked.recipe).local_training,
-            Preprocessor.model_validate_json(asked.preprocessor),
+            run=asked.run,
+            recipe=Recipe.model_validate_json(asked.recipe),
+            preprocessor=Preprocessor.model_validate_json(asked.preprocessor),
+            checkpoints=asked.checkpoints,
         )
 
     def reply(
-        self, message: Message, kind: EgressKind, metrics: MetricRecord, arrays: ArrayRecord | None
+        self,
+        message: Message,
+        kind: EgressKind,
+        detail: str,
+        metrics: MetricRecord,
+        arrays: ArrayRecord | None = None,
     ) -> Message:
         """Write the egress log, then make the reply."""
-        about = ConfigRecord({rounds.PARTITIONS: self.trainer.partitions})
+        asked = message.content.config_records[rounds.CONFIG]
+        # Sent back, so that the server sees which of its messages this answers.
+        echo = {name: asked[name] for name in (rounds.RUN, rounds.ROUND, rounds.NONCE)}
+        about = ConfigRecord({rounds.PARTITIONS: self.participant.partitions, **echo})
         content = RecordDict({rounds.METRICS: metrics, rounds.ABOUT: about})
         leaving = repr(sorted(metrics.items())).encode()
         if arrays is not None:
             content[rounds.ARRAYS] = arrays
             leaving += b"".join(array.data for array in arrays.values())
-        self._egress.release(kind, self.asked.run, leaving, f"round {_round(message)}")
+        self._egress.release(kind, self.asked.run, leaving, detail)
         return Message(content, reply_to=message)
 
 
@@ -109,16 +124,42 @@ def _site(context: Context) -> _Site:
     return site
 
 
-def _round(message: Message) -> int:
-    return int(message.content.config_records[rounds.CONFIG][rounds.ROUND])  # type: ignore[arg-type]
-
-
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Train one round from the global weights and answer with the site's own."""
     site = _site(context)
-    weights = message.content.array_records[rounds.ARRAYS].to_torch_state_dict()
-    update = site.trainer.train_round(weights, _round(message))
+    return _update(site, message, site.participant.train, "round")
+
+
+@app.train("pretrain")
+def pretrain(message: Message, context: Context) -> Message:
+    """Pre-train the encoder for one round and answer with its weights."""
+    site = _site(context)
+    return _update(site, message, site.participant.pretrain, "pre-training round")
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Validate the last global weights and the hospital's own, and answer with figures alone."""
+    site = _site(context)
+    round_ = _round(message)
+    found, personal = site.participant.evaluate(_weights(message), round_)
+    metrics = MetricRecord(
+        {
+            rounds.THRESHOLD: rounds.to_wire(found.threshold),
+            **_validation_metrics(found),
+            rounds.PERSONAL_VALIDATION_LOSS: rounds.to_wire(personal.loss if personal else None),
+            rounds.PERSONAL_VALIDATION_AUROC: rounds.to_wire(personal.auroc if personal else None),
+        }
+    )
+    return site.reply(message, "evaluation", f"round {round_}", metrics)
+
+
+def _update(
+    site: _Site, message: Message, work: Callable[[Mapping[str, Tensor], int], Update], what: str
+) -> Message:
+    round_ = _round(message)
+    update = work(_weights(message), round_)
     metrics = MetricRecord(
         {
             rounds.EXAMPLES: update.examples,
@@ -127,22 +168,16 @@ def train(message: Message, context: Context) -> Message:
             **_validation_metrics(update.validation),
         }
     )
-    return site.reply(message, "update", metrics, ArrayRecord(update.weights))
+    return site.reply(message, "update", f"{what} {round_}", metrics, ArrayRecord(update.weights))
 
 
-@app.evaluate()
-def evaluate(message: Message, context: Context) -> Message:
-    """Validate the global weights and answer with figures alone."""
-    site = _site(context)
-    weights = message.content.array_records[rounds.ARRAYS].to_torch_state_dict()
-    validation = site.trainer.validate(weights)
-    metrics = MetricRecord(
-        {
-            rounds.THRESHOLD: rounds.to_wire(validation.threshold),
-            **_validation_metrics(validation),
-        }
-    )
-    return site.reply(message, "evaluation", metrics, None)
+def _weights(message: Message) -> dict[str, Tensor]:
+    weights: dict[str, Tensor] = message.content.array_records[rounds.ARRAYS].to_torch_state_dict()
+    return weights
+
+
+def _round(message: Message) -> int:
+    return int(message.content.config_records[rounds.CONFIG][rounds.ROUND])  # type: ignore[arg-type]
 
 
 def _validation_metrics(validation: Validation) -> dict[str, float | int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -10,7 +11,7 @@ from pydantic import Field
 from fl_assets.config import StrictModel
 from fl_assets.errors import FlAssetsError
 from fl_assets.federation.recipe import Recipe
-from fl_assets.federation.rounds import RoundReport
+from fl_assets.federation.rounds import Phase, RoundReport
 from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.weights import Weights, weights_from_bytes, weights_to_bytes
 from fl_assets.storage import SiteStore
@@ -32,7 +33,7 @@ class FederationJob(StrictModel):
         tracking_uri, mlflow_run: where rounds are logged as they end; nowhere if None.
         progress: whether to show a line per round.
         metrics_port: where the server process serves Prometheus metrics during the run, on
-            loopback; nowhere if None.
+            loopback; nowhere if None or 0. One that is taken costs the metrics, not the run.
         resume: go on from the last checkpoint of a run of this name, if it left one.
         keep_checkpoints: of the last rounds; older ones are deleted, and all when the run ends.
     """
@@ -45,7 +46,7 @@ class FederationJob(StrictModel):
     tracking_uri: str | None = None
     mlflow_run: str | None = None
     progress: bool = False
-    metrics_port: int | None = None
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = None
     resume: bool = True
     keep_checkpoints: Annotated[int, Field(ge=1)] = 2
 
@@ -75,30 +76,51 @@ class FinalReport(StrictModel):
         examples: validation rows.
         loss, auroc: None where the metric does not exist.
         threshold: the operating threshold that the site would choose, None without one.
+        personal_loss, personal_auroc: of the hospital's own model, None where it has none.
     """
 
     examples: int
     loss: float | None
     auroc: float | None
     threshold: float | None
+    personal_loss: float | None = None
+    personal_auroc: float | None = None
 
 
 class FederationHistory(StrictModel):
     """Everything of a finished run but the weights.
 
     Attributes:
-        rounds: in order.
+        rounds: of training, in order.
         final: the last model's validation, by hospital.
+        pretraining: its rounds, in order; empty where the recipe asks for none.
+        resumed: rounds of training after which the run was taken up again; 0 while it was still
+            in pre-training. An attempt that ended before its first round did is not among them.
     """
 
     rounds: tuple[RoundReport, ...]
     final: dict[str, FinalReport]
+    pretraining: tuple[RoundReport, ...] = ()
+    resumed: tuple[int, ...] = ()
+
+    def with_rounds(self, phase: Phase, reports: Sequence[RoundReport]) -> FederationHistory:
+        """Return this history with further rounds of a phase."""
+        field = "rounds" if phase == "training" else "pretraining"
+        return self.model_copy(update={field: (*getattr(self, field), *reports)})
+
+    @property
+    def by_phase(self) -> Iterator[tuple[Phase, RoundReport]]:
+        """Every round with the phase that it belongs to, in order."""
+        yield from (("pretraining", report) for report in self.pretraining)
+        yield from (("training", report) for report in self.rounds)
 
     @property
     def participants(self) -> dict[str, str]:
         """Partition version of every hospital that took part in any round."""
         return {
-            name: site.partitions for report in self.rounds for name, site in report.sites.items()
+            name: site.partitions
+            for _, report in self.by_phase
+            for name, site in report.sites.items()
         }
 
 

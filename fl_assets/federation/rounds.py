@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Literal, Protocol
 
 from fl_assets.config import StrictModel
 from fl_assets.learning.metrics import weighted_mean
@@ -25,13 +25,20 @@ TRAIN_LOSS = "train_loss"
 VALIDATION_EXAMPLES = "validation_examples"
 VALIDATION_LOSS = "validation_loss"
 VALIDATION_AUROC = "validation_auroc"
+PERSONAL_VALIDATION_LOSS = "personal_validation_loss"
+PERSONAL_VALIDATION_AUROC = "personal_validation_auroc"
 THRESHOLD = "threshold"
 SECONDS = "seconds"
 PARTITIONS = "partitions"
 
 _VALIDATION = {VALIDATION_EXAMPLES, VALIDATION_LOSS, VALIDATION_AUROC}
 UPDATE_METRICS = frozenset({EXAMPLES, TRAIN_LOSS, SECONDS} | _VALIDATION)
-EVALUATION_METRICS = frozenset({THRESHOLD} | _VALIDATION)
+_PERSONAL = {PERSONAL_VALIDATION_LOSS, PERSONAL_VALIDATION_AUROC}
+EVALUATION_METRICS = frozenset({THRESHOLD} | _VALIDATION | _PERSONAL)
+
+
+Phase = Literal["pretraining", "training"]
+"""Part of a run, in this order; the first only where the recipe asks for it."""
 
 
 class SiteReport(StrictModel):
@@ -63,8 +70,10 @@ class RoundReport(StrictModel):
         round: from 1.
         rounds: of the whole run.
         sites: that took part, by hospital.
-        dropouts: cause by hospital, of every site that was asked and does not count.
-        rejected: those of them that answered with an update that must not count.
+        dropouts: cause by hospital, of every site that was asked and does not count, and of every
+            hospital of the run that was not online.
+        rejected: sites with a reply that was refused; dropouts as well, unless another reply of
+            theirs counts.
         seconds: from the first message out to the new global model.
         aggregation: of these, from the last reply in to the new global model.
         gap: seconds before this round, from the last reply of the round before to the first

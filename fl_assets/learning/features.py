@@ -158,18 +158,41 @@ class Preprocessor(StrictModel):
     @property
     def feature_names(self) -> list[str]:
         """Names of the features, in the order of the matrix."""
-        names: list[str] = []
+        return list(self._columns_behind)
+
+    @property
+    def feature_groups(self) -> dict[str, tuple[int, ...]]:
+        """Columns of the matrix by feature group of the cohort; each is in exactly one.
+
+        A derived feature belongs where its first column does. The groups are in the order of their
+        first features; one without any is left out.
+        """
+        group_of = {c: group for group, columns in self.cohort.groups.items() for c in columns}
+        found: dict[str, tuple[int, ...]] = {}
+        for index, column in enumerate(self._columns_behind.values()):
+            group = group_of[column]
+            found[group] = (*found.get(group, ()), index)
+        return found
+
+    @property
+    def _columns_behind(self) -> dict[str, str]:
+        """The column that each feature comes from, the first of several, by feature."""
+        behind: dict[str, str] = {}
         for column in self.cohort.columns:
             if isinstance(column, CategoryColumn):
-                names += [f"{column.name}={category}" for category in column.coded]
+                behind |= {f"{column.name}={c}": column.name for c in column.coded}
             else:
-                names.append(column.name)
+                behind[column.name] = column.name
         for derived in self.cohort.derived:
+            source = derived.of if isinstance(derived.of, str) else derived.of[0]
+            # A product may be of a feature, a missing indicator of a column that is none.
+            column_name = behind.get(source, source)
             if isinstance(derived, Bins):
-                names += [f"{derived.name}[{low:g},{high:g})" for low, high in _pairs(derived)]
+                names = [f"{derived.name}[{low:g},{high:g})" for low, high in _pairs(derived)]
             else:
-                names.append(derived.name)
-        return names
+                names = [derived.name]
+            behind |= dict.fromkeys(names, column_name)
+        return behind
 
     def transform(self, frame: pd.DataFrame) -> NDArray[np.float32]:
         """Turn rows into features.

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 
 from fl_assets.learning.baselines import Baseline
-from fl_assets.learning.configs import MLPConfig, OptimizerConfig
+from fl_assets.learning.configs import BCEConfig, MLPConfig, OptimizerConfig
+from fl_assets.learning.losses import build_objective
 from fl_assets.learning.metrics import log_loss
 from fl_assets.learning.models import build_model
 from fl_assets.learning.training import derive_seed, predict, train_epochs
@@ -43,7 +44,8 @@ def neural_network(
     """
     torch.set_num_threads(1)
     X, y = torch.from_numpy(X_train), torch.from_numpy(np.float32(y_train))
-    model = build_model(MLPConfig(), X.shape[1], prevalence, seed)
+    model = build_model(MLPConfig(), {"all": range(X.shape[1])}, prevalence, seed)
+    objective = build_objective(BCEConfig(), prevalence)
     # Not copied yet: as long as no epoch was judged, the weights are those of the last one.
     best_loss, best_epoch, best = float("inf"), EPOCHS, model.state_dict()
     for epoch in range(1, EPOCHS + 1):
@@ -51,6 +53,7 @@ def neural_network(
             model,
             X,
             y,
+            objective=objective,
             optimizer=_OPTIMIZER,
             epochs=1,
             batch_size=32,

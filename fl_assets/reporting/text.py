@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fl_assets.learning.evaluation import Evaluation
+from fl_assets.learning.paired import PairedMetric
 
 
 def interval(found: Evaluation | None) -> str:
@@ -12,3 +13,12 @@ def interval(found: Evaluation | None) -> str:
     if found.auroc_low is None or found.auroc_high is None:
         return f"{found.auroc:.3f}"
     return f"{found.auroc:.3f} [{found.auroc_low:.3f}, {found.auroc_high:.3f}]"
+
+
+def difference(found: PairedMetric) -> str:
+    """Return the difference of a metric between two models with its interval, or n/a."""
+    if found.difference is None:
+        return "n/a"
+    if found.low is None or found.high is None:
+        return f"{found.difference:+.3f}"
+    return f"{found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"

@@ -12,10 +12,13 @@ from fl_assets.cohorts.spec import CohortSpec
 from fl_assets.config import StrictModel
 from fl_assets.learning import metrics
 from fl_assets.learning.baselines import Baseline, logistic_regression
+from fl_assets.learning.configs import ModelConfig
 from fl_assets.learning.evaluation import Evaluation, evaluate
 from fl_assets.learning.features import Preprocessor
+from fl_assets.learning.paired import PairedEvaluation, Scored, compare_pair
 from fl_assets.site import partitions
 from fl_assets.site.egress import EgressLog
+from fl_assets.site.personal import OwnModel, load_own_model
 from fl_assets.storage import SiteStore
 
 Scorer = Callable[[NDArray[np.float32]], NDArray[np.float64]]
@@ -42,12 +45,15 @@ class SiteEvaluation(StrictModel):
         evaluation: None where there are fewer test rows than the floor.
         age_only_auroc: of ranking the same rows by age, which any model should beat.
         subgroups: by column and group; groups below the floor are left out.
+        personal: the model (a) beside the hospital's own of the same run (b), None where it has
+            none or where the test rows are of one class.
     """
 
     partitions: str
     evaluation: Evaluation | None
     age_only_auroc: float | None
     subgroups: dict[str, dict[str, Subgroup]]
+    personal: PairedEvaluation | None = None
 
 
 def evaluate_model(
@@ -58,6 +64,7 @@ def evaluate_model(
     threshold: float | None,
     minimum: int,
     run: str,
+    personal: ModelConfig | None = None,
 ) -> SiteEvaluation:
     """Evaluate a model on the hospital's test rows and log the release.
 
@@ -69,6 +76,8 @@ def evaluate_model(
         minimum: smallest number of people that a released figure may stand for; the positives of
             the whole test part are the exception, an AUROC without them cannot be read.
         run: who asked, for the egress log.
+        personal: what a hospital's own model of this run would be; where this hospital has one,
+            it is compared. None where the run left none.
     """
     manifest = partitions.load_manifest(store)
     frame = partitions.load_part(store, manifest, "test")
@@ -77,16 +86,33 @@ def evaluate_model(
     )
     if len(frame) >= minimum:
         spec = preprocessor.cohort
-        y = labels(frame, spec)
-        scores = scorer(preprocessor.transform(frame))
+        X, y = preprocessor.transform(frame), labels(frame, spec)
+        scores = scorer(X)
+        evaluation = evaluate(y, scores, threshold, minimum)
+        own = load_own_model(store, run, personal, preprocessor) if personal else None
         found = SiteEvaluation(
             partitions=manifest.version,
-            evaluation=evaluate(y, scores, threshold, minimum),
+            evaluation=evaluation,
             age_only_auroc=metrics.auroc(y, age_score(frame, spec)),
             subgroups=_subgroups(frame, y, scores, spec, minimum),
+            personal=_beside(own, X, y, scores, evaluation) if own else None,
         )
     EgressLog(store).release("evaluation", run, found.model_dump_json().encode(), "test rows")
     return found
+
+
+def _beside(
+    own: OwnModel,
+    X: NDArray[np.float32],
+    y: NDArray[np.float64],
+    scores: NDArray[np.float64],
+    evaluation: Evaluation,
+) -> PairedEvaluation | None:
+    threshold = evaluation.threshold
+    if threshold is None or evaluation.auroc is None:
+        return None
+    chosen = threshold if own.threshold is None else own.threshold
+    return compare_pair(y, Scored(scores, threshold), Scored(own.scorer(X), chosen))
 
 
 def labels(frame: pd.DataFrame, spec: CohortSpec) -> NDArray[np.float64]:

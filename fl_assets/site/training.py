@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from fl_assets.errors import BadDataError
 from fl_assets.learning import metrics
-from fl_assets.learning.configs import LocalTraining
+from fl_assets.learning.configs import LocalTraining, OptimizerConfig
 from fl_assets.learning.features import Preprocessor
-from fl_assets.learning.models import build_model
+from fl_assets.learning.losses import build_objective
+from fl_assets.learning.models import model_for
 from fl_assets.learning.training import derive_seed, predict, train_epochs
 from fl_assets.site import partitions
 from fl_assets.storage import SiteStore
@@ -34,12 +35,29 @@ class Features:
 
 
 @dataclass(frozen=True)
+class SiteRows:
+    """A hospital's rows for one run; the test rows stay closed.
+
+    Attributes:
+        hospital: name.
+        partitions: version of the partitions that they are from.
+        train, validation: features and labels.
+    """
+
+    hospital: str
+    partitions: str
+    train: Features
+    validation: Features
+
+
+@dataclass(frozen=True)
 class Validation:
     """How a model does on the site's validation rows.
 
     Attributes:
         examples: rows.
-        loss: mean negative log-likelihood, None without rows.
+        loss: mean negative log-likelihood, or that of the reconstruction where an autoencoder is
+            trained; None without rows.
         auroc: None unless both classes are there.
         threshold: probability above which a fifth of the healthy lie (80 % specificity), None
             without a healthy row.
@@ -75,6 +93,10 @@ class SiteTrainer:
 
     The partition version is the current one when the run starts and stays for all its rounds.
 
+    Attributes:
+        rows: the hospital's.
+        model: every call loads its weights anew; until then it holds the model's first values.
+
     Raises:
         ObjectNotFoundError: the partitions were never built.
         NoTrainingRowsError: they hold no training row.
@@ -85,65 +107,100 @@ class SiteTrainer:
     ) -> None:
         # Models of this size lose time to a second thread.
         torch.set_num_threads(1)
-        self.hospital = hospital
+        self.rows = _open_rows(hospital, store, preprocessor)
         self._plan = plan
-        manifest = partitions.load_manifest(store)
-        self.partitions = manifest.version
-        self._train = load_features(store, manifest, "train", preprocessor)
-        self._validation = load_features(store, manifest, "validation", preprocessor)
-        if not len(self._train.X):
-            raise NoTrainingRowsError(
-                f"{hospital} has no training row in partitions {manifest.version}: collect more "
-                "records or leave it out of the run"
-            )
-        label = preprocessor.cohort.label
-        self._model = build_model(plan.model, self._train.X.shape[1], label.prevalence, plan.seed)
+        self._objective = build_objective(plan.loss, preprocessor.cohort.label.prevalence)
+        self.model = model_for(plan.model, preprocessor, plan.seed)
 
     def train_round(self, weights: Mapping[str, Tensor], round_: int) -> Update:
-        """Validate the global weights, then train from them for one round.
+        """Validate the weights, then train from them for one round.
 
         Every random choice derives from the plan's seed, the hospital and the round, so a
         round gives the same update in whatever process it runs.
         """
         start = time.perf_counter()
-        self._model.load_state_dict(dict(weights))
-        validation = self._validate()
         plan = self._plan
-        loss = train_epochs(
-            self._model,
-            self._train.X,
-            self._train.y,
-            optimizer=plan.optimizer,
-            epochs=plan.epochs,
-            batch_size=plan.batch_size,
-            seed=derive_seed(plan.seed, self.hospital, round_),
-            proximal_mu=plan.proximal_mu,
-        )
+        self.model.load_state_dict(dict(weights))
+        validation = self._validate()
+        seed = derive_seed(plan.seed, self.rows.hospital, round_)
+        loss = self._descend(plan.optimizer, plan.epochs, seed, plan.proximal_mu)
         return Update(
-            # Copies: the state dict is a view, and the next round trains the same model.
-            weights={name: w.clone() for name, w in self._model.state_dict().items()},
-            examples=len(self._train.X),
+            weights=copy_of(self.model),
+            examples=len(self.rows.train.X),
             loss=loss,
             validation=validation,
             seconds=time.perf_counter() - start,
         )
 
+    def fine_tune(
+        self, weights: Mapping[str, Tensor], epochs: int, lr: float | None
+    ) -> dict[str, Tensor]:
+        """Train on from the last global weights, for the hospital alone.
+
+        Args:
+            weights: to begin with.
+            epochs: passes over the training rows.
+            lr: learning rate; the plan's optimiser's if None.
+
+        Raises:
+            TrainingDivergedError: it led nowhere.
+        """
+        optimizer = self._plan.optimizer
+        if lr is not None:
+            optimizer = optimizer.model_copy(update={"lr": lr})
+        self.model.load_state_dict(dict(weights))
+        seed = derive_seed(self._plan.seed, self.rows.hospital, "fine_tuning")
+        self._descend(optimizer, epochs, seed)
+        return copy_of(self.model)
+
     def validate(self, weights: Mapping[str, Tensor]) -> Validation:
         """Validate weights, with the operating threshold that the site would choose."""
-        self._model.load_state_dict(dict(weights))
+        self.model.load_state_dict(dict(weights))
         return self._validate(with_threshold=True)
 
+    def _descend(
+        self, optimizer: OptimizerConfig, epochs: int, seed: int, proximal_mu: float = 0.0
+    ) -> float:
+        return train_epochs(
+            self.model,
+            self.rows.train.X,
+            self.rows.train.y,
+            objective=self._objective,
+            optimizer=optimizer,
+            epochs=epochs,
+            batch_size=self._plan.batch_size,
+            seed=seed,
+            proximal_mu=proximal_mu,
+        )
+
     def _validate(self, with_threshold: bool = False) -> Validation:
-        y = self._validation.y.numpy()
+        y = self.rows.validation.y.numpy()
         if not len(y):
             return Validation(0, None, None)
-        scores = predict(self._model, self._validation.X)
+        scores = predict(self.model, self.rows.validation.X)
         return Validation(
             examples=len(y),
             loss=metrics.log_loss(y, scores),
             auroc=metrics.auroc(y, scores),
             threshold=metrics.threshold_at_specificity(y, scores, 0.8) if with_threshold else None,
         )
+
+
+def copy_of(model: nn.Module) -> dict[str, Tensor]:
+    """Return a model's weights; its state dict is a view, and the next round trains it on."""
+    return {name: w.clone() for name, w in model.state_dict().items()}
+
+
+def _open_rows(hospital: str, store: SiteStore, preprocessor: Preprocessor) -> SiteRows:
+    manifest = partitions.load_manifest(store)
+    train = load_features(store, manifest, "train", preprocessor)
+    if not len(train.X):
+        raise NoTrainingRowsError(
+            f"{hospital} has no training row in partitions {manifest.version}: collect more "
+            "records or leave it out of the run"
+        )
+    validation = load_features(store, manifest, "validation", preprocessor)
+    return SiteRows(hospital, manifest.version, train, validation)
 
 
 def load_features(

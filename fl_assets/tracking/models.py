@@ -19,7 +19,7 @@ from mlflow.types.schema import AnyType
 import fl_assets
 from fl_assets.cohorts.spec import CategoryColumn, CohortSpec, NumberColumn
 from fl_assets.errors import FlAssetsError
-from fl_assets.learning.configs import LogisticRegressionConfig, MLPConfig
+from fl_assets.learning.configs import ModelConfig
 from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.weights import Weights, weights_to_bytes
 from fl_assets.tracking import served_model
@@ -48,7 +48,7 @@ def log_model(
     tracking: Tracking,
     run_id: str,
     weights: Weights,
-    config: LogisticRegressionConfig | MLPConfig,
+    config: ModelConfig,
     preprocessor: Preprocessor,
     threshold: float,
 ) -> str:

@@ -45,19 +45,14 @@ class RiskModel(PythonModel):
         import torch
 
         from fl_assets.learning.features import Preprocessor
-        from fl_assets.learning.models import build_model
+        from fl_assets.learning.models import model_for
         from fl_assets.learning.weights import weights_from_bytes
 
         files = {name: Path(path) for name, path in context.artifacts.items()}
         self._preprocessor = Preprocessor.model_validate_json(files[PREPROCESSOR].read_bytes())
         self._setup = ModelSetup.model_validate_json(files[SETUP].read_bytes())
         weights = weights_from_bytes(files[WEIGHTS].read_bytes())
-        self._model = build_model(
-            self._setup.model,
-            len(self._preprocessor.feature_names),
-            self._preprocessor.cohort.label.prevalence,
-            seed=0,
-        )
+        self._model = model_for(self._setup.model, self._preprocessor, seed=0)
         self._model.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
 
     def predict(

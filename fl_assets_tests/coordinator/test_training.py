@@ -11,6 +11,7 @@ from fl_assets.coordinator.preprocessors import build_preprocessors
 from fl_assets.coordinator.simulation import upload
 from fl_assets.coordinator.training import (
     NoSiteReadyError,
+    is_current,
     load_history,
     load_release,
     operating_threshold,
@@ -77,6 +78,9 @@ def test_the_release_record_walks_back_to_every_file(ready: Settings, recipe: Re
     for name in release.hospitals:
         history = tracking.client.get_metric_history(release.mlflow_run, f"{name}/train_loss")
         assert [metric.step for metric in history] == [1, 2, 3]
+    version = tracking.client.get_model_version(release.model, release.version)
+    took_part = {"rounds": "3", "participants": "3", "dropouts": "0"}
+    assert took_part.items() <= version.tags.items()
 
 
 def test_the_same_inputs_train_and_register_once(ready: Settings, recipe: Recipe) -> None:
@@ -87,6 +91,32 @@ def test_the_same_inputs_train_and_register_once(ready: Settings, recipe: Recipe
     assert runtime.runs == 1
     assert second == first
     assert load_release(ready.coordinator_store(), recipe.name) == first
+
+
+def test_a_fresh_training_reuses_nothing_and_gives_the_same_weights(
+    ready: Settings, recipe: Recipe
+) -> None:
+    runtime = CountingRuntime()
+    first = train(ready, recipe, runtime, {})
+    before = load_result(ready.coordinator_store(), first.run)
+    second = train(ready, recipe, runtime, {}, fresh=True)
+    after = load_result(ready.coordinator_store(), second.run)
+
+    assert runtime.runs == 2
+    assert second.version != first.version
+    assert second.run == first.run
+    for name, weights in before.weights.items():
+        assert (after.weights[name] == weights).all()
+
+
+def test_a_release_is_current_until_its_inputs_change(ready: Settings, recipe: Recipe) -> None:
+    release = train(ready, recipe, InProcessRuntime(), {})
+    assert is_current(ready, recipe, release)
+    assert not is_current(ready, recipe.model_copy(update={"rounds": 9}), release)
+    store = ready.site_store("hospital-a")
+    split = ready.consortium.split.model_copy(update={"salt": "another-salt"})
+    partitions.build_partitions(store, ready.cohort, split)
+    assert not is_current(ready, recipe, release)
 
 
 def test_new_rows_or_another_seed_train_anew(ready: Settings, recipe: Recipe) -> None:
@@ -110,7 +140,10 @@ def test_new_rows_or_another_seed_train_anew(ready: Settings, recipe: Recipe) ->
 def test_an_mlflow_that_is_down_stops_nothing_that_is_trained(
     ready: Settings, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run opens, then registering fails; asked again, it registers without training."""
+    """The run opens, then registering fails; asked again, it registers without training.
+
+    The second MLflow run is told of the rounds, though it was not there when they ended.
+    """
     runtime = CountingRuntime()
     original = Registry.register
     calls = []
@@ -128,6 +161,9 @@ def test_an_mlflow_that_is_down_stops_nothing_that_is_trained(
 
     assert runtime.runs == 1
     assert load_result(ready.coordinator_store(), release.run).weights
+    client = Tracking(ready.tracking_uri, ready.consortium.name).client
+    steps = [m.step for m in client.get_metric_history(release.mlflow_run, "train_loss")]
+    assert steps == [1, 2, 3]
 
 
 @pytest.mark.faults

@@ -1,4 +1,5 @@
 import hashlib
+import math
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from fl_assets.federation import rounds
 from fl_assets.federation.client_app import app
 from fl_assets.federation.job import FederationJob
 from fl_assets.federation.runtimes.inprocess import InProcessGrid
-from fl_assets.learning.models import build_model
+from fl_assets.learning.models import model_for
 from fl_assets.settings import Settings
 from fl_assets.site.egress import EgressLog
 from fl_assets.site.partitions import load_manifest, load_part, write_partitions
@@ -27,13 +28,14 @@ class Server:
     def __init__(self, job: FederationJob, run_id: int = 1) -> None:
         self._grid = InProcessGrid(app, job.sites, job.run_config(), run_id)
         self._nodes = {node.name: node.node_id for node in self._grid.get_nodes()}
-        width = len(job.preprocessor.feature_names)
-        model = build_model(job.recipe.model, width, 0.05, job.recipe.seed)
+        self._run = job.run
+        model = model_for(job.recipe.model, job.preprocessor, job.recipe.seed)
         self.arrays = ArrayRecord(model.state_dict())
 
     def ask(self, hospital: str, kind: str = "train", round_: int = 1) -> Message:
+        marks = {rounds.RUN: self._run, rounds.ROUND: round_, rounds.NONCE: f"nonce-{round_}"}
         content = RecordDict(
-            {rounds.ARRAYS: self.arrays, rounds.CONFIG: ConfigRecord({rounds.ROUND: round_})}
+            {rounds.ARRAYS: self.arrays, rounds.CONFIG: ConfigRecord({**marks, "proximal-mu": 0.1})}
         )
         message = Message(content, dst_node_id=self._nodes[hospital], message_type=kind)
         (reply,) = self._grid.send_and_receive([message], timeout=60)
@@ -61,7 +63,12 @@ def test_an_update_holds_weights_and_the_agreed_figures_and_nothing_else(
     assert set(metrics) == rounds.UPDATE_METRICS
     assert metrics[rounds.EXAMPLES] == manifest.files["train"].rows
     assert metrics[rounds.VALIDATION_EXAMPLES] == manifest.files["validation"].rows
-    assert dict(content.config_records[rounds.ABOUT]) == {rounds.PARTITIONS: manifest.version}
+    assert dict(content.config_records[rounds.ABOUT]) == {
+        rounds.PARTITIONS: manifest.version,
+        rounds.RUN: "client-test",
+        rounds.ROUND: 1,
+        rounds.NONCE: "nonce-1",
+    }
     trained = content.array_records[rounds.ARRAYS].to_torch_state_dict()
     received = server.arrays.to_torch_state_dict()
     assert {n: t.shape for n, t in trained.items()} == {n: t.shape for n, t in received.items()}
@@ -69,10 +76,20 @@ def test_an_update_holds_weights_and_the_agreed_figures_and_nothing_else(
 
 
 def test_an_evaluation_holds_figures_alone(server: Server) -> None:
-    reply = server.ask("hospital-a", "evaluate")
+    reply = server.ask("hospital-a", "evaluate", round_=9)
 
     assert set(reply.content) == {rounds.METRICS, rounds.ABOUT}
-    assert set(reply.content.metric_records[rounds.METRICS]) == rounds.EVALUATION_METRICS
+    metrics = reply.content.metric_records[rounds.METRICS]
+    assert set(metrics) == rounds.EVALUATION_METRICS
+    # This recipe leaves no hospital a model of its own.
+    assert math.isnan(metrics[rounds.PERSONAL_VALIDATION_LOSS])
+    assert math.isnan(metrics[rounds.PERSONAL_VALIDATION_AUROC])
+    about = reply.content.config_records[rounds.ABOUT]
+    assert [about[n] for n in (rounds.RUN, rounds.ROUND, rounds.NONCE)] == [
+        "client-test",
+        9,
+        "nonce-9",
+    ]
 
 
 def test_what_leaves_is_in_the_egress_log_with_its_hash(server: Server, world: Settings) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from fl_assets.federation.job import (
     FederationHistory,
@@ -37,7 +38,15 @@ def round_report(round_: int, **partitions: str) -> RoundReport:
         for name, version in partitions.items()
     }
     return RoundReport(
-        round=round_, rounds=2, sites=sites, dropouts={"c": "late"}, seconds=1, sent=1, received=2
+        round=round_,
+        rounds=2,
+        sites=sites,
+        dropouts={"c": "late"},
+        seconds=1,
+        aggregation=0.1,
+        gap=None,
+        sent=1,
+        received=2,
     )
 
 
@@ -62,6 +71,25 @@ def test_a_result_survives_and_its_history_marks_it_complete(tmp_path: Path) -> 
         load_result(store, "r1")
 
 
+def test_a_history_knows_the_phase_of_every_round() -> None:
+    early = round_report(1, a="v1", d="v4")
+    found = history().model_copy(update={"pretraining": (early,)})
+    late = round_report(3, a="v1")
+
+    longer = found.with_rounds("training", [late]).with_rounds("pretraining", [])
+
+    phases = ["pretraining", "training", "training", "training"]
+    assert list(longer.by_phase) == list(zip(phases, [early, *history().rounds, late], strict=True))
+    # Whoever took part in pre-training alone is in the model as well.
+    assert longer.participants == {"a": "v1", "b": "v2", "d": "v4"}
+    assert found.rounds == history().rounds
+
+
+def test_a_history_of_before_there_were_phases_can_be_read() -> None:
+    old = history().model_dump(exclude={"pretraining", "resumed"})
+    assert FederationHistory.model_validate(old) == history()
+
+
 class FullStore(FolderStore):
     """Has room for weights and nothing else."""
 
@@ -80,6 +108,13 @@ def test_weights_are_stored_before_the_history(tmp_path: Path) -> None:
 def test_a_job_survives_json(make_job: MakeJob) -> None:
     job = make_job()
     assert FederationJob.model_validate_json(job.model_dump_json()) == job
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_metrics_port_is_one(make_job: MakeJob, port: int) -> None:
+    asked = make_job().model_dump() | {"metrics_port": port}
+    with pytest.raises(ValidationError, match="metrics_port"):
+        FederationJob.model_validate(asked)
 
 
 def test_the_run_config_tells_no_site_where_another_one_is(make_job: MakeJob) -> None:

@@ -18,7 +18,17 @@ def site(examples: int, validation: int, loss: float | None, auroc: float | None
 
 
 def report(**sites: SiteReport) -> RoundReport:
-    return RoundReport(round=1, rounds=2, sites=sites, dropouts={}, seconds=1.0, sent=0, received=0)
+    return RoundReport(
+        round=1,
+        rounds=2,
+        sites=sites,
+        dropouts={},
+        seconds=1.0,
+        aggregation=0.1,
+        gap=None,
+        sent=0,
+        received=0,
+    )
 
 
 def test_means_are_weighted_by_the_rows_behind_them() -> None:

@@ -6,9 +6,10 @@ import torch
 
 from fl_assets.federation.job import FederationError, FederationJob
 from fl_assets.federation.runtimes.inprocess import InProcessRuntime
-from fl_assets.federation.strategies.consortium import QuorumNotReachedError, TooFewSitesError
+from fl_assets.federation.strategies.consortium import QuorumNotReachedError
+from fl_assets.federation.strategies.flower import TooFewSitesError
 from fl_assets.learning.metrics import auroc
-from fl_assets.learning.models import build_model
+from fl_assets.learning.models import model_for
 from fl_assets.learning.training import predict
 from fl_assets.settings import Settings
 from fl_assets.site.partitions import load_manifest, load_part
@@ -17,7 +18,8 @@ from fl_assets_tests.federation.conftest import MakeJob
 
 
 def left_behind(world: Settings, job: FederationJob) -> list[str]:
-    return [info.key for info in world.coordinator_store().list(f"runs/{job.run}/")]
+    folder = f"runs/{job.run}/"
+    return [i.key.removeprefix(folder) for i in world.coordinator_store().list(folder)]
 
 
 def test_one_round_is_the_weighted_mean_of_what_the_sites_trained(
@@ -27,9 +29,7 @@ def test_one_round_is_the_weighted_mean_of_what_the_sites_trained(
     result = InProcessRuntime().run(job)
 
     plan = job.recipe.local_training
-    start = build_model(
-        plan.model, len(job.preprocessor.feature_names), world.cohort.label.prevalence, 3
-    ).state_dict()
+    start = model_for(plan.model, job.preprocessor, 3).state_dict()
     updates = []
     for name in job.sites:
         trainer = SiteTrainer(name, world.site_store(name), plan, job.preprocessor)
@@ -53,17 +53,15 @@ def test_the_history_is_the_whole_story(make_job: MakeJob, world: Settings) -> N
     assert history.participants == {
         name: load_manifest(world.site_store(name)).version for name in job.sites
     }
-    model = build_model(job.recipe.model, len(job.preprocessor.feature_names), 0.05, 0)
+    model = model_for(job.recipe.model, job.preprocessor, 0)
     model.load_state_dict({k: torch.from_numpy(v) for k, v in result.weights.items()})
     store = world.site_store("hospital-c")
     validation = load_part(store, load_manifest(store), "validation")
     scores = predict(model, torch.from_numpy(job.preprocessor.transform(validation)))
     expected = auroc(validation["stroke"].to_numpy(), scores)
     assert history.final["hospital-c"].auroc == pytest.approx(expected)
-    assert sorted(left_behind(world, job)) == [
-        f"runs/{job.run}/history.json",
-        f"runs/{job.run}/weights.npz",
-    ]
+    assert history.pretraining == history.resumed == ()
+    assert left_behind(world, job) == ["history.json", "weights.npz"]
 
 
 @pytest.mark.parametrize(

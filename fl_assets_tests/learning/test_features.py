@@ -232,3 +232,65 @@ def test_derived_features() -> None:
     np.testing.assert_allclose(found["ab"], [0.5, 0, 1])
     # No ratio to a zero exists.
     np.testing.assert_allclose(found["a_by_b"], [0.25, 0, 2])
+
+
+def test_every_feature_is_in_the_group_of_its_column(stroke: CohortSpec) -> None:
+    preprocessor = Preprocessor.public(stroke)
+    names = preprocessor.feature_names
+
+    found = {
+        group: [names[i].partition("=")[0] for i in columns]
+        for group, columns in preprocessor.feature_groups.items()
+    }
+
+    assert {group: sorted(set(of)) for group, of in found.items()} == {
+        "demographics": sorted(stroke.groups["demographics"]),
+        "medical_history": sorted(stroke.groups["medical_history"]),
+        "lifestyle": ["smoking_status"],
+        "clinical": ["avg_glucose_level", "bmi", "bmi_missing"],
+    }
+    indexes = [i for columns in preprocessor.feature_groups.values() for i in columns]
+    assert sorted(indexes) == list(range(len(names)))
+    read = Preprocessor.model_validate_json(preprocessor.model_dump_json())
+    assert list(read.feature_groups.items()) == list(preprocessor.feature_groups.items())
+
+
+def test_a_derived_feature_belongs_where_its_first_column_does() -> None:
+    scale = {"low": 0, "high": 100, "center": 0, "scale": 10}
+    number = {"kind": "number", "range": [0, 100], "public": scale, "bins": [0, 50, 101]}
+    category = {"kind": "category", "reference": "x"}
+    spec = CohortSpec.model_validate(
+        {
+            "name": "small",
+            "title": "A small cohort",
+            "id_column": "id",
+            "label": {"column": "ill", "prevalence": 0.1},
+            "columns": [
+                {**number, "name": "a"},
+                {**number, "name": "b"},
+                {**category, "name": "ward", "categories": ["x", "y"], "nullable": True},
+                {**category, "name": "site", "categories": ["x", "y"], "ignored": ["y"]},
+            ],
+            # Of the site no feature is left, as its categories are all coded like the reference.
+            "groups": {"where": ["site"], "place": ["ward"], "second": ["b"], "first": ["a"]},
+            "age_column": "a",
+            "derived": [
+                {"kind": "bins", "name": "b_bin", "of": "b", "edges": [0, 10, 20]},
+                {"kind": "ratio", "name": "b_by_a", "of": ["b", "a"]},
+                {"kind": "product", "name": "y_times_a", "of": ["ward=y", "a"]},
+                {"kind": "product", "name": "twice", "of": ["b_by_a", "a"]},
+                {"kind": "missing", "name": "no_ward", "of": "ward"},
+            ],
+        }
+    )
+    preprocessor = Preprocessor.public(spec)
+    names = preprocessor.feature_names
+
+    found = {g: [names[i] for i in of] for g, of in preprocessor.feature_groups.items()}
+
+    assert list(found) == ["first", "second", "place"]
+    assert found == {
+        "first": ["a"],
+        "second": ["b", "b_bin[0,10)", "b_bin[10,20)", "b_by_a", "twice"],
+        "place": ["ward=y", "y_times_a", "no_ward"],
+    }

@@ -3,7 +3,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fl_assets.learning.configs import MLPConfig, OptimizerConfig
+from fl_assets.learning.configs import BCEConfig, MLPConfig, OptimizerConfig
+from fl_assets.learning.losses import build_objective
 from fl_assets.learning.metrics import auroc, log_loss
 from fl_assets.learning.models import build_model
 from fl_assets.learning.neural_baseline import EPOCHS, neural_network
@@ -23,13 +24,14 @@ NOBODY = TRAIN[0][:0], TRAIN[1][:0]
 def test_the_kept_epoch_is_the_one_with_the_lowest_validation_loss() -> None:
     baseline = neural_network(*TRAIN, *VALIDATION, 3, prevalence=0.2)
 
-    model = build_model(MLPConfig(), 4, 0.2, 3)
+    model = build_model(MLPConfig(), {"all": range(4)}, 0.2, 3)
     losses = []
     for epoch in range(1, EPOCHS + 1):
         train_epochs(
             model,
             torch.from_numpy(TRAIN[0]),
             torch.from_numpy(np.float32(TRAIN[1])),
+            objective=build_objective(BCEConfig(), 0.2),
             optimizer=OptimizerConfig(kind="adam", lr=1e-3),
             epochs=1,
             batch_size=32,

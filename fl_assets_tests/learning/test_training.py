@@ -1,5 +1,6 @@
 import copy
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,15 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
-from fl_assets.learning.configs import LogisticRegressionConfig, MLPConfig, OptimizerConfig
+from fl_assets.learning.configs import (
+    BCEConfig,
+    FocalConfig,
+    LogisticRegressionConfig,
+    MLPConfig,
+    OptimizerConfig,
+    WeightedBCEConfig,
+)
+from fl_assets.learning.losses import build_objective, reconstruction_error
 from fl_assets.learning.models import build_model
 from fl_assets.learning.training import (
     TrainingDivergedError,
@@ -19,6 +28,8 @@ from fl_assets.learning.training import (
 )
 
 ROWS, WIDTH, BATCH, SEED = 83, 6, 16, 5
+GROUPS = {"all": range(WIDTH)}
+BCE = build_objective(BCEConfig(), 0.3)
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +40,26 @@ def patients() -> tuple[Tensor, Tensor]:
     return X, (torch.rand(ROWS, generator=generator) < risk).float()
 
 
-def mlp() -> nn.Sequential:
-    return build_model(MLPConfig(hidden=(8, 4)), WIDTH, 0.3, seed=1)
+def mlp() -> nn.Module:
+    return build_model(MLPConfig(hidden=(8, 4)), GROUPS, 0.3, seed=1)
+
+
+def weight_three(y: Tensor) -> Tensor:
+    return torch.where(y == 1, 3.0, 1.0)
+
+
+def no_weight(y: Tensor) -> Tensor:
+    return torch.ones_like(y)
 
 
 def by_hand(
-    model: nn.Sequential, X: Tensor, y: Tensor, config: OptimizerConfig, epochs: int, mu: float
+    model: nn.Module,
+    X: Tensor,
+    y: Tensor,
+    config: OptimizerConfig,
+    epochs: int,
+    mu: float,
+    weight: Callable[[Tensor], Tensor],
 ) -> float:
     """The same maths written plainly: the update rules spelled out, the penalty by autograd."""
     weights = list(model.parameters())
@@ -49,7 +74,7 @@ def by_hand(
             rows = order[low : low + BATCH]
             p = torch.sigmoid(model(X[rows]).squeeze(1))
             likelihood = torch.where(y[rows] == 1, p, 1 - p)
-            loss = -likelihood.log().mean()
+            loss = -(weight(y[rows]) * likelihood.log()).mean()
             total += loss.item() * len(rows)
             penalty = sum(((w - s) ** 2).sum() for w, s in zip(weights, start, strict=True))
             gradients = torch.autograd.grad(loss + mu / 2 * penalty, weights)
@@ -68,7 +93,13 @@ def by_hand(
     return total / len(X)
 
 
+@pytest.mark.parametrize("closed_form", [True, False], ids=["closed form", "autograd"])
 @pytest.mark.parametrize("mu", [0.0, 0.7])
+@pytest.mark.parametrize(
+    ("loss", "weight"),
+    [(BCEConfig(), no_weight), (WeightedBCEConfig(positive_weight=3.0), weight_three)],
+    ids=["bce", "weighted"],
+)
 @pytest.mark.parametrize(
     "config",
     [
@@ -79,29 +110,84 @@ def by_hand(
     ids=["sgd", "momentum", "adam"],
 )
 def test_training_equals_the_rules_written_out(
-    patients: tuple[Tensor, Tensor], config: OptimizerConfig, mu: float
+    patients: tuple[Tensor, Tensor],
+    config: OptimizerConfig,
+    loss: BCEConfig | WeightedBCEConfig,
+    weight: Callable[[Tensor], Tensor],
+    mu: float,
+    closed_form: bool,
 ) -> None:
     X, y = patients
     model, reference = mlp(), mlp()
 
-    loss = train_epochs(
-        model, X, y, optimizer=config, epochs=3, batch_size=BATCH, seed=SEED, proximal_mu=mu
+    found = train_epochs(
+        model,
+        X,
+        y,
+        objective=build_objective(loss, 0.3),
+        optimizer=config,
+        epochs=3,
+        batch_size=BATCH,
+        seed=SEED,
+        proximal_mu=mu,
+        closed_form=closed_form,
     )
 
-    assert loss == pytest.approx(by_hand(reference, X, y, config, 3, mu), rel=1e-4)
+    assert found == pytest.approx(by_hand(reference, X, y, config, 3, mu, weight), rel=1e-4)
     for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.parametrize(
+    "objective", [reconstruction_error, build_objective(FocalConfig(), 0.3)], ids=["mse", "focal"]
+)
+def test_any_objective_and_any_width_of_targets(
+    patients: tuple[Tensor, Tensor], objective: Callable[[Tensor, Tensor], Tensor]
+) -> None:
+    X, y = patients
+    outputs = WIDTH if objective is reconstruction_error else 1
+    targets = X if objective is reconstruction_error else y
+    model = nn.Sequential(nn.Linear(WIDTH, 3), nn.Tanh(), nn.Linear(3, outputs))
+    plain, config = copy.deepcopy(model), OptimizerConfig(lr=0.1)
+
+    found = train_epochs(
+        model,
+        X,
+        targets,
+        objective=objective,
+        optimizer=config,
+        epochs=2,
+        batch_size=BATCH,
+        seed=SEED,
+    )
+
+    descent = torch.optim.SGD(plain.parameters(), lr=0.1)
+    shuffle = torch.Generator().manual_seed(SEED)
+    for _ in range(2):
+        order = torch.randperm(ROWS, generator=shuffle)
+        losses = []
+        for low in range(0, ROWS, BATCH):
+            rows = order[low : low + BATCH]
+            descent.zero_grad()
+            loss = objective(plain(X[rows]), targets[rows].view(len(rows), outputs))
+            loss.backward()
+            descent.step()
+            losses += [loss.item()] * len(rows)
+    assert found == pytest.approx(np.mean(losses), rel=1e-5)
+    for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_a_logistic_regression_converges_to_scikit_learns(patients: tuple[Tensor, Tensor]) -> None:
     X, y = patients
-    model = build_model(LogisticRegressionConfig(), WIDTH, 0.3, seed=0)
+    model = build_model(LogisticRegressionConfig(), GROUPS, 0.3, seed=0)
 
     for lr in (1.0, 0.3):
         train_epochs(
             model,
             X,
             y,
+            objective=BCE,
             optimizer=OptimizerConfig(kind="sgd", lr=lr, momentum=0.9),
             epochs=300,
             batch_size=ROWS,
@@ -123,7 +209,12 @@ def test_one_full_step_moves_by_the_gradient_of_loss_and_penalty(
     config, mu = OptimizerConfig(kind="sgd", lr=0.5), 0.7
     model, after_one = mlp(), mlp()
     start = [p.detach().clone() for p in model.parameters()]
-    arguments: dict[str, Any] = {"optimizer": config, "batch_size": ROWS, "seed": SEED}
+    arguments: dict[str, Any] = {
+        "objective": BCE,
+        "optimizer": config,
+        "batch_size": ROWS,
+        "seed": SEED,
+    }
     train_epochs(after_one, X, y, epochs=1, proximal_mu=mu, **arguments)
     train_epochs(model, X, y, epochs=2, proximal_mu=mu, **arguments)
 
@@ -145,7 +236,15 @@ def test_without_a_penalty_it_is_plain_training_bit_for_bit(
     model, plain = mlp(), mlp()
 
     train_epochs(
-        model, X, y, optimizer=config, epochs=2, batch_size=BATCH, seed=SEED, proximal_mu=0.0
+        model,
+        X,
+        y,
+        objective=BCE,
+        optimizer=config,
+        epochs=2,
+        batch_size=BATCH,
+        seed=SEED,
+        proximal_mu=0.0,
     )
 
     descent = build_optimizer(config, plain)
@@ -170,6 +269,7 @@ def test_the_penalty_holds_the_weights_near_their_start(patients: tuple[Tensor, 
         train_epochs(
             model,
             *patients,
+            objective=BCE,
             optimizer=OptimizerConfig(lr=0.1),
             epochs=20,
             batch_size=BATCH,
@@ -188,7 +288,13 @@ def test_the_shuffles_depend_on_the_seed_and_on_nothing_global(
     def trained(seed: int) -> Tensor:
         model = mlp()
         train_epochs(
-            model, *patients, optimizer=OptimizerConfig(), epochs=2, batch_size=BATCH, seed=seed
+            model,
+            *patients,
+            objective=BCE,
+            optimizer=OptimizerConfig(),
+            epochs=2,
+            batch_size=BATCH,
+            seed=seed,
         )
         return nn.utils.parameters_to_vector(model.parameters())
 
@@ -204,15 +310,41 @@ def test_the_shuffles_depend_on_the_seed_and_on_nothing_global(
     assert random.getstate() == states[2]
 
 
+@pytest.mark.parametrize("closed_form", [True, False], ids=["closed form", "autograd"])
 @pytest.mark.parametrize("config", [MLPConfig(hidden=(8,)), LogisticRegressionConfig()])
 def test_divergence_says_what_to_do(
-    patients: tuple[Tensor, Tensor], config: MLPConfig | LogisticRegressionConfig
+    patients: tuple[Tensor, Tensor],
+    config: MLPConfig | LogisticRegressionConfig,
+    closed_form: bool,
 ) -> None:
-    model = build_model(config, WIDTH, 0.3, seed=1)
+    model = build_model(config, GROUPS, 0.3, seed=1)
     with pytest.raises(TrainingDivergedError, match="lower the learning rate"):
         train_epochs(
-            model, *patients, optimizer=OptimizerConfig(lr=1e6), epochs=3, batch_size=BATCH, seed=1
+            model,
+            *patients,
+            objective=BCE,
+            optimizer=OptimizerConfig(lr=1e6),
+            epochs=3,
+            batch_size=BATCH,
+            seed=1,
+            closed_form=closed_form,
         )
+
+
+def test_a_heavy_label_is_no_divergence() -> None:
+    model = build_model(LogisticRegressionConfig(), GROUPS, 0.01, seed=1)
+    loss = train_epochs(
+        model,
+        torch.zeros(4, WIDTH),
+        torch.ones(4),
+        objective=build_objective(WeightedBCEConfig(), 0.01),
+        optimizer=OptimizerConfig(lr=1e-9),
+        epochs=1,
+        batch_size=4,
+        seed=1,
+    )
+    # A weight of 99 on -log(0.01) is far beyond what an unweighted row can lose.
+    assert loss == pytest.approx(-99 * np.log(0.01), rel=1e-5)
 
 
 def test_predictions_are_the_sigmoid_of_the_logits(patients: tuple[Tensor, Tensor]) -> None:

@@ -5,11 +5,14 @@ import hashlib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from fl_assets.cohorts.spec import CohortSpec
+from fl_assets.learning.configs import LogisticRegressionConfig
 from fl_assets.learning.features import Preprocessor
+from fl_assets.learning.metrics import Metric, threshold_at_specificity
 from fl_assets.site.egress import EgressLog
 from fl_assets.site.evaluation import (
     SiteEvaluation,
@@ -19,6 +22,7 @@ from fl_assets.site.evaluation import (
     labels,
 )
 from fl_assets.site.partitions import PARTS, load_manifest, load_part
+from fl_assets.site.personal import save_personal
 from fl_assets.storage import FolderStore, ObjectNotFoundError
 from fl_assets_tests.site.conftest import put_parts
 
@@ -142,6 +146,86 @@ def test_what_is_said_is_written_down(dealt: FolderStore, preprocessor: Preproce
     (entry,) = EgressLog(dealt).entries()
     assert (entry.kind, entry.run, entry.detail) == ("evaluation", "run-1", "test rows")
     assert entry.sha256 == hashlib.sha256(said).hexdigest()
+
+
+def own_weights(preprocessor: Preprocessor) -> dict[str, torch.Tensor]:
+    weight = torch.zeros(1, len(preprocessor.feature_names))
+    weight[0, preprocessor.feature_names.index("age")] = 2.0
+    return {"0.weight": weight, "0.bias": torch.tensor([-1.0])}
+
+
+def beside(store: FolderStore, preprocessor: Preprocessor, run: str = "run-1") -> SiteEvaluation:
+    return evaluate_model(
+        store,
+        preprocessor,
+        by_glucose,
+        threshold=0.6,
+        minimum=5,
+        run=run,
+        personal=LogisticRegressionConfig(),
+    )
+
+
+def test_a_hospitals_own_model_stands_beside_the_global_one(
+    dealt: FolderStore, preprocessor: Preprocessor
+) -> None:
+    save_personal(dealt, "run-1", own_weights(preprocessor))
+    found = beside(dealt, preprocessor)
+    plain = evaluate(dealt, preprocessor)
+    assert found.model_copy(update={"personal": None}) == plain
+    assert found.personal is not None
+    manifest = load_manifest(dealt)
+    test, validation = (load_part(dealt, manifest, part) for part in ("test", "validation"))
+    area = found.personal.metrics[Metric.AUROC]
+    assert plain.evaluation is not None
+    assert area.a == plain.evaluation.auroc
+    assert area.b == pytest.approx(roc_auc_score(test["stroke"], test["age"].clip(0, 120)))
+    assert area.difference == pytest.approx(area.b - plain.evaluation.auroc)
+    assert area.low is not None
+    assert area.high is not None
+    assert area.low < area.difference < area.high
+    # Each at its own operating point; that of the hospital's model is from its validation rows.
+    age = preprocessor.feature_names.index("age")
+    scores, chosen_on = (
+        1 / (1 + np.exp(1 - 2 * preprocessor.transform(rows)[:, age].astype(float)))
+        for rows in (test, validation)
+    )
+    called = scores >= threshold_at_specificity(validation["stroke"].to_numpy(), chosen_on)
+    expected = balanced_accuracy_score(test["stroke"], called)
+    assert found.personal.metrics[Metric.BALANCED_ACCURACY].b == pytest.approx(expected)
+    at_threshold = found.personal.metrics[Metric.BALANCED_ACCURACY].a
+    assert at_threshold == plain.evaluation.balanced_accuracy
+
+
+def test_only_aggregates_of_the_comparison_leave(
+    dealt: FolderStore, preprocessor: Preprocessor
+) -> None:
+    save_personal(dealt, "run-1", own_weights(preprocessor))
+    said = beside(dealt, preprocessor).model_dump_json().encode()
+    (entry,) = EgressLog(dealt).entries()
+    assert entry.sha256 == hashlib.sha256(said).hexdigest()
+
+
+def test_a_hospital_without_an_own_model_of_the_run_has_none_beside(
+    dealt: FolderStore, preprocessor: Preprocessor
+) -> None:
+    save_personal(dealt, "another-run", own_weights(preprocessor))
+    assert beside(dealt, preprocessor).personal is None
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_one_class_alone_gives_no_comparison(
+    label: int,
+    store: FolderStore,
+    stroke: CohortSpec,
+    patients: pd.DataFrame,
+    preprocessor: Preprocessor,
+) -> None:
+    put_parts(store, stroke, test=patients[patients["stroke"] == label].iloc[:50])
+    save_personal(store, "run-1", own_weights(preprocessor))
+    found = beside(store, preprocessor)
+    assert found.evaluation is not None
+    assert found.personal is None
 
 
 def test_no_partitions_yet(store: FolderStore, preprocessor: Preprocessor) -> None:

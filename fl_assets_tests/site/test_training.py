@@ -14,13 +14,15 @@ from torch import Tensor
 
 from fl_assets.cohorts.spec import CohortSpec
 from fl_assets.learning.configs import (
+    BCEConfig,
     LocalTraining,
     LogisticRegressionConfig,
     MLPConfig,
     OptimizerConfig,
+    WeightedBCEConfig,
 )
 from fl_assets.learning.features import Preprocessor
-from fl_assets.learning.models import build_model
+from fl_assets.learning.models import model_for
 from fl_assets.site.partitions import Part, load_manifest, load_part
 from fl_assets.site.training import NoTrainingRowsError, SiteTrainer, Validation
 from fl_assets.storage import FolderStore, ObjectNotFoundError
@@ -28,6 +30,7 @@ from fl_assets_tests.site.conftest import put_parts
 
 PLAN = LocalTraining(
     model=MLPConfig(hidden=(8,)),
+    loss=BCEConfig(),
     optimizer=OptimizerConfig(kind="adam", lr=0.01),
     epochs=2,
     batch_size=32,
@@ -44,7 +47,7 @@ def preprocessor(stroke: CohortSpec) -> Preprocessor:
 @pytest.fixture(scope="session")
 def start(preprocessor: Preprocessor) -> dict[str, Tensor]:
     """Global weights to begin with."""
-    return build_model(PLAN.model, len(preprocessor.feature_names), 0.05, 3).state_dict()
+    return model_for(PLAN.model, preprocessor, 3).state_dict()
 
 
 def digest(weights: dict[str, Tensor]) -> str:
@@ -69,13 +72,13 @@ CODE = """
 import hashlib, sys, torch
 from fl_assets.learning.configs import LocalTraining
 from fl_assets.learning.features import Preprocessor
-from fl_assets.learning.models import build_model
+from fl_assets.learning.models import model_for
 from fl_assets.site.training import SiteTrainer
 from fl_assets.storage import open_store
 torch.rand(5)
 preprocessor = Preprocessor.model_validate_json(sys.argv[3])
 plan = LocalTraining.model_validate_json(sys.argv[2])
-start = build_model(plan.model, len(preprocessor.feature_names), 0.05, 3).state_dict()
+start = model_for(plan.model, preprocessor, 3).state_dict()
 trainer = SiteTrainer("a", open_store(sys.argv[1]), plan, preprocessor)
 weights = trainer.train_round(start, 4).weights
 parts = [weights[name].numpy().tobytes() for name in sorted(weights)]
@@ -134,7 +137,43 @@ def test_training_helps_and_counts_its_rows(
     manifest = load_manifest(dealt)
     assert update.examples == manifest.files["train"].rows
     assert update.seconds > 0
-    assert trainer.partitions == manifest.version
+    assert trainer.rows.partitions == manifest.version
+
+
+def test_fine_tuning_goes_on_from_the_weights_that_came_in(
+    dealt: FolderStore, preprocessor: Preprocessor, start: dict[str, Tensor]
+) -> None:
+    trainer = SiteTrainer("a", dealt, PLAN, preprocessor)
+    before = digest(start)
+    tuned = trainer.fine_tune(start, 3, 0.001)
+    trainer.train_round(start, 1)
+    assert digest(start) == before
+    # The same in every trainer, and a smaller step than the plan's rate takes.
+    again = SiteTrainer("a", dealt, PLAN, preprocessor)
+    assert digest(again.fine_tune(start, 3, 0.001)) == digest(tuned)
+    far = trainer.fine_tune(start, 3, None)
+
+    def distance(weights: dict[str, Tensor]) -> float:
+        return sum(float((w - start[name]).square().sum()) for name, w in weights.items())
+
+    assert 0 < distance(tuned) < distance(far)
+    assert digest(trainer.fine_tune(start, 3, PLAN.optimizer.lr)) == digest(far)
+
+
+def test_the_loss_is_the_plans(
+    dealt: FolderStore, preprocessor: Preprocessor, start: dict[str, Tensor]
+) -> None:
+    """A weight on label 1 pulls every probability up."""
+    plan = PLAN.model_copy(update={"loss": WeightedBCEConfig(positive_weight=20)})
+    weighted = SiteTrainer("a", dealt, plan, preprocessor).train_round(start, 1).weights
+    trainer = SiteTrainer("a", dealt, PLAN, preprocessor)
+    plain = trainer.train_round(start, 1).weights
+    weighted_threshold, plain_threshold = (
+        trainer.validate(weights).threshold for weights in (weighted, plain)
+    )
+    assert weighted_threshold is not None
+    assert plain_threshold is not None
+    assert weighted_threshold > plain_threshold
 
 
 def test_validation_is_of_the_weights_that_came_in(
@@ -142,7 +181,7 @@ def test_validation_is_of_the_weights_that_came_in(
 ) -> None:
     plan = PLAN.model_copy(update={"model": LogisticRegressionConfig()})
     trainer = SiteTrainer("a", dealt, plan, preprocessor)
-    weights = build_model(plan.model, len(preprocessor.feature_names), 0.05, 0).state_dict()
+    weights = model_for(plan.model, preprocessor, 0).state_dict()
     weights["0.weight"] = torch.linspace(-1, 1, weights["0.weight"].numel())[None]
     rows = load_part(dealt, load_manifest(dealt), "validation")
     X, y = preprocessor.transform(rows).astype(float), rows["stroke"].to_numpy()
@@ -171,7 +210,7 @@ def test_a_trainer_keeps_the_partitions_it_began_with(
     first = trainer.train_round(start, 1)
     put_parts(dealt, stroke, train=patients.iloc[:50], test=patients.iloc[50:])
     assert digest(trainer.train_round(start, 1).weights) == digest(first.weights)
-    assert trainer.partitions != load_manifest(dealt).version
+    assert trainer.rows.partitions != load_manifest(dealt).version
     assert SiteTrainer("a", dealt, PLAN, preprocessor).train_round(start, 1).examples == 50
 
 

@@ -44,7 +44,7 @@ def logged(
     database = shutil.copyfile(_empty_database, home / "mlflow.db")
     tracking = Tracking(f"sqlite:///{database}", "logged")
     preprocessor = Preprocessor.public(cohort)
-    model = build_model(MLPConfig(hidden=(4,)), len(preprocessor.feature_names), 0.3, seed=3)
+    model = build_model(MLPConfig(hidden=(4,)), preprocessor.feature_groups, 0.3, seed=3)
     weights = {name: tensor.numpy() * 2 for name, tensor in model.state_dict().items()}
     with tracking.run("a-run", {}) as run_id:
         uri = log_model(tracking, run_id, weights, MLPConfig(hidden=(4,)), preprocessor, 0.25)

@@ -34,7 +34,7 @@ def test_the_logged_model_carries_signature_example_and_its_own_code(
     pd.testing.assert_frame_equal(
         model.load_input_example(str(logged.folder)), input_example(cohort), check_dtype=False
     )
-    assert (logged.folder / "code" / "fl_assets" / "learning" / "models.py").is_file()
+    assert (logged.folder / "code" / "fl_assets" / "learning" / "models" / "build.py").is_file()
 
 
 def test_nothing_in_the_logged_model_needs_unpickling(logged: Logged) -> None:
@@ -132,14 +132,14 @@ from pathlib import Path
 from fl_assets.cohorts.spec import load_cohort
 from fl_assets.learning.configs import LogisticRegressionConfig
 from fl_assets.learning.features import Preprocessor
-from fl_assets.learning.models import build_model
+from fl_assets.learning.models import model_for
 from fl_assets.tracking.models import Registry, input_example, log_model
 from fl_assets.tracking.runs import Tracking
 
 cohort = load_cohort("stroke")
 preprocessor = Preprocessor.public(cohort)
 config = LogisticRegressionConfig()
-model = build_model(config, len(preprocessor.feature_names), 0.05, seed=0)
+model = model_for(config, preprocessor, seed=0)
 weights = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
 tracking = Tracking(f"sqlite:///{Path.cwd()}/mlflow.db", "e")
 with tracking.run("r", {}) as run:

@@ -9,12 +9,33 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from mlflow.exceptions import MlflowException
+from mlflow.pyfunc.model import PythonModelContext
 
 from fl_assets.cohorts.spec import CohortSpec
 from fl_assets.cohorts.synthetic import generate
+from fl_assets.learning.configs import (
+    AttentionFusionConfig,
+    EarlyFusionConfig,
+    EmbeddingConfig,
+    LateFusionConfig,
+    LogisticRegressionConfig,
+    ModelConfig,
+)
+from fl_assets.learning.features import Preprocessor
+from fl_assets.learning.models import model_for
+from fl_assets.learning.weights import weights_to_bytes
 from fl_assets.tracking.models import LoadedModel
-from fl_assets.tracking.served_model import ABOVE_THRESHOLD, PROBABILITY
+from fl_assets.tracking.served_model import (
+    ABOVE_THRESHOLD,
+    PREPROCESSOR,
+    PROBABILITY,
+    SETUP,
+    WEIGHTS,
+    ModelSetup,
+    RiskModel,
+)
 from fl_assets_tests.tracking.conftest import Logged
 from fl_assets_tests.tracking.servers import free_port, serving
 
@@ -117,6 +138,43 @@ def test_a_bad_value_is_refused_and_not_repeated(
         model.predict(bad)
     assert "4711" not in str(caught.value)
     assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LogisticRegressionConfig(),
+        EmbeddingConfig(),
+        EarlyFusionConfig(),
+        LateFusionConfig(),
+        AttentionFusionConfig(norm="layer"),
+    ],
+    ids=lambda config: config.kind,
+)
+def test_every_kind_of_model_comes_back_from_its_artifacts(
+    cohort: CohortSpec, rows: pd.DataFrame, tmp_path: Path, config: ModelConfig
+) -> None:
+    preprocessor = Preprocessor.public(cohort)
+    trained = model_for(config, preprocessor, seed=3)
+    # No longer the first weights of any seed.
+    weights = {name: weight.numpy() + 0.01 for name, weight in trained.state_dict().items()}
+    trained.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()})
+    files = {
+        WEIGHTS: weights_to_bytes(weights),
+        PREPROCESSOR: preprocessor.model_dump_json().encode(),
+        SETUP: ModelSetup(model=config, threshold=0.1).model_dump_json().encode(),
+    }
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    context = PythonModelContext({name: str(tmp_path / name) for name in files}, {})
+
+    served = RiskModel()
+    served.load_context(context)
+
+    expected = torch.sigmoid(trained(torch.from_numpy(preprocessor.transform(rows))))[:, 0]
+    found = served.predict(context, rows)[PROBABILITY]
+    np.testing.assert_allclose(found, expected.detach().numpy(), rtol=1e-5)
+    assert found.nunique() > 1
 
 
 @pytest.mark.services

@@ -1,10 +1,13 @@
-"""The interface of a runtime."""
+"""The interface of a runtime, and the runtimes by name."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol, get_args
 
+from fl_assets.errors import FlAssetsError
 from fl_assets.federation.job import FederationJob, FederationResult
+
+RuntimeName = Literal["inprocess", "processes", "simulation"]
 
 
 class Runtime(Protocol):
@@ -16,3 +19,34 @@ class Runtime(Protocol):
         Raises:
             FederationError: the run ended without a model; nothing is left running.
         """
+
+
+class UnknownRuntimeError(FlAssetsError):
+    """A name that no runtime has."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"no runtime is named {name!r}: choose one of {', '.join(get_args(RuntimeName))}"
+        )
+
+
+def build_runtime(name: str) -> Runtime:
+    """Return the runtime of a name, importing no other one.
+
+    Raises:
+        UnknownRuntimeError: the name is none of ``RuntimeName``.
+    """
+    match name:
+        case "inprocess":
+            from fl_assets.federation.runtimes.inprocess import InProcessRuntime
+
+            return InProcessRuntime()
+        case "processes":
+            from fl_assets.federation.runtimes.processes import ProcessesRuntime
+
+            return ProcessesRuntime()
+        case "simulation":
+            from fl_assets.federation.runtimes.simulation import SimulationRuntime
+
+            return SimulationRuntime()
+    raise UnknownRuntimeError(name)

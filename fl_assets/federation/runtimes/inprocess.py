@@ -13,6 +13,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
 from fl_assets.federation.flower_internals import (
+    PROCESS_TURN,
     NodeInfo,
     Run,
     client_error,
@@ -24,9 +25,6 @@ from fl_assets.federation.flower_internals import (
 )
 from fl_assets.federation.job import FederationJob, FederationResult, load_result
 from fl_assets.storage import open_store
-
-# Flower knows one run per process, so a second one waits for its turn.
-_turn = Lock()
 
 
 class InProcessGrid(Grid):
@@ -159,6 +157,6 @@ class InProcessRuntime:
         context = Context(
             run_id=run_id, node_id=1, node_config={}, state=RecordDict(), run_config=run_config
         )
-        with _turn:
+        with PROCESS_TURN:
             server_app(InProcessGrid(client_app, job.sites, run_config, run_id), context)
         return load_result(open_store(job.output), job.run)

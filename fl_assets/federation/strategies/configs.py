@@ -42,6 +42,8 @@ class FedProxConfig(ProximalConfig):
 class FedAvgMConfig(StrictModel):
     """FedAvg with momentum at the server (Hsu et al. 2019, section 4.3).
 
+    ``v = momentum * v + (global - mean)``, then ``global - server_lr * v``.
+
     Attributes:
         server_lr: 1 with ``momentum`` 0 degenerates to FedAvg.
         momentum: of the server.
@@ -54,6 +56,9 @@ class FedAvgMConfig(StrictModel):
 
 class _AdaptiveConfig(ProximalConfig):
     """An adaptive server optimiser (Reddi et al. 2021, algorithm 2).
+
+    The mean update is the gradient: ``global + server_lr * m / (sqrt(v) + tau)``. As in Flower,
+    both moments begin at 0, where the paper lets ``v`` begin at ``tau ** 2`` or more.
 
     Attributes:
         server_lr: step of the server.
@@ -68,7 +73,11 @@ class _AdaptiveConfig(ProximalConfig):
 
 
 class FedAdamConfig(_AdaptiveConfig):
-    """Adam at the server; fields as of every adaptive optimiser."""
+    """Adam at the server; fields as of every adaptive optimiser.
+
+    As in Flower, the step is corrected for the moments' beginning at 0 (Kingma & Ba 2015, end of
+    section 2), with t one more than the round, which makes the first steps smaller.
+    """
 
     kind: Literal["fedadam"] = "fedadam"
 
@@ -103,7 +112,9 @@ class MedianConfig(ProximalConfig):
 class TrimmedMeanConfig(ProximalConfig):
     """Mean of every weight without its extremes (Yin et al. 2018, algorithm 1, option II).
 
-    Ignores how many rows a site has. Holds against ``trim`` of the sites.
+    Ignores how many rows a site has. Of n updates ``floor(trim * n)`` are cut off at each end, but
+    at least one, since nothing cut off would be a plain mean: 3 hospitals at 0.25, or 4 of which
+    one is out. Holds against as many sites as are cut off at one end; needs 3 in a round.
 
     Attributes:
         trim: fraction cut off at each end; 0 degenerates to an unweighted mean.
@@ -116,7 +127,8 @@ class TrimmedMeanConfig(ProximalConfig):
 class KrumConfig(ProximalConfig):
     """The one update nearest to its neighbours (Blanchard et al. 2017, section 4).
 
-    Every other site's work of the round is thrown away.
+    Nearest by the sum of squared distances to the ``n - malicious - 2`` updates next to it. Ignores
+    how many rows a site has, and every other site's work of the round is thrown away.
 
     Attributes:
         malicious: sites it must hold against; Krum needs ``2 * malicious + 3`` in a round.

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import cast
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg, FedProx, Strategy
+from flwr.serverapp.strategy import Strategy
+from numpy.typing import NDArray
 
 from fl_assets.federation import rounds
 from fl_assets.federation.job import FederationError, FinalReport
 from fl_assets.federation.recipe import Recipe
-from fl_assets.federation.rounds import RoundObserver, RoundReport, SiteReport
-from fl_assets.federation.strategies.configs import FedProxConfig
+from fl_assets.federation.rounds import RoundObserver, RoundReport
+from fl_assets.federation.strategies.attendance import Attendance
+from fl_assets.federation.strategies.hygiene import (
+    Update,
+    check_norms,
+    read_evaluation,
+    read_update,
+)
+from fl_assets.federation.strategies.wave import Wave
 
-NO_REPLY = "no reply before the round's deadline"
-_UPDATE_IT = "bring its software up to date"
+NOT_ONLINE = "not online"
 
-Report = TypeVar("Report")
-
-
-class TooFewSitesError(FederationError):
-    """The run has fewer sites than its quorum."""
-
-    def __init__(self, sites: int, quorum: int) -> None:
-        super().__init__(
-            f"the run has {sites} sites and needs {quorum}: bring hospitals in, or lower `quorum` "
-            "in the recipe"
-        )
+OnModel = Callable[[int, ArrayRecord, Sequence[RoundReport]], None]
+"""Takes a round's number, its global model and the reports so far."""
 
 
 class QuorumNotReachedError(FederationError):
@@ -45,42 +43,57 @@ class QuorumNotReachedError(FederationError):
         self.dropouts = dropouts
 
 
-class BadReplyError(FederationError):
-    """A site's reply that must not count."""
+class ServerDivergedError(FederationError):
+    """The server's own step led to weights that are not finite."""
+
+    def __init__(self, round_: int) -> None:
+        super().__init__(
+            f"round {round_}: finite updates gave a global model that is not: lower `server_lr` in "
+            "the recipe's strategy"
+        )
 
 
-def build_strategy(recipe: Recipe, sites: int) -> Strategy:
-    """Return Flower's strategy for a recipe over so many sites.
+class _Nodes:
+    """All that Flower's strategies see of a grid while they address a round's messages.
 
-    Raises:
-        TooFewSitesError: fewer than the quorum, for which Flower would wait for ever.
+    On the real one they would wait for ever for a hospital that is gone.
     """
-    quorum = recipe.quorum or max(sites, 1)
-    if sites < quorum:
-        raise TooFewSitesError(sites, quorum)
-    asked = recipe.strategy
-    strategy = FedProx(proximal_mu=asked.mu) if isinstance(asked, FedProxConfig) else FedAvg()
-    strategy.min_train_nodes = strategy.min_evaluate_nodes = quorum
-    strategy.min_available_nodes = quorum
-    return strategy
+
+    def __init__(self, asked: Mapping[str, int]) -> None:
+        self._ids = list(asked.values())
+
+    def get_node_ids(self) -> list[int]:
+        return self._ids
 
 
 class ConsortiumStrategy(Strategy):
     """Any of Flower's strategies, run over named hospitals.
 
     Replies are aggregated in the order of the hospitals' names, since float sums depend on
-    order. A site that fails, is late or sends what cannot be an update of this model is a dropout
-    of the round, with its cause. The evaluate wave runs after the last round only; before that a
-    site validates the model it was sent along with training, which saves a wave per round.
+    order. A site that is away, fails, is late or sends what must not count is a dropout of the
+    round, with its cause. The evaluate wave runs after the last round only; before that a site
+    validates the model it was sent along with training, which saves a wave per round.
+
+    Call ``start`` with ``num_rounds=rounds - done``; whoever sees a round sees it as 1 to
+    ``rounds``. Where ``done`` is all of them, the evaluate wave is
+    ``configure_evaluate(0, ...)`` and ``aggregate_evaluate(0, ...)``.
 
     Args:
-        inner: does the aggregation.
-        recipe: for quorum and number of rounds.
-        hospitals: name by node id.
+        inner: does the aggregation; of ``build_strategy``.
+        recipe: for quorum, fraction, deadline, norm bound and seed.
+        run: name of the run, which every message bears.
+        hospitals: name by node id, of the whole run. One that is away now may come back; one that
+            joins later is taken up.
         observers: are told of each round.
+        done: rounds completed before, by a run that this one goes on from.
+        on_model: is given each new global model, before the observers are told: what they have
+            heard of survives a crash.
+        rounds: of this phase; the recipe's if None.
+        action: of the train messages' type in a phase of its own, as in ``train.pretrain``; such
+            a phase has no evaluate wave.
 
     Attributes:
-        reports: of the rounds so far.
+        reports: of the rounds so far, those done before not among them.
         final: the last model's validation, by hospital.
     """
 
@@ -88,52 +101,91 @@ class ConsortiumStrategy(Strategy):
         self,
         inner: Strategy,
         recipe: Recipe,
-        hospitals: dict[int, str],
+        run: str,
+        hospitals: Mapping[int, str],
         observers: Sequence[RoundObserver] = (),
+        *,
+        done: int = 0,
+        on_model: OnModel | None = None,
+        rounds: int | None = None,
+        action: str | None = None,
     ) -> None:
         self._inner = inner
         self._recipe = recipe
-        self._quorum = recipe.quorum or len(hospitals)
-        self._hospitals = hospitals
+        self._run = run
+        self._attendance = Attendance(recipe, hospitals)
         self._observers = observers
-        self._asked: list[str] = []
-        self._global = ArrayRecord()
+        self._done = done
+        self._on_model = on_model
+        self._rounds = recipe.rounds if rounds is None else rounds
+        self._action = action
+        self._absent: dict[str, str] = {}
+        self._global: dict[str, NDArray[np.generic]] = {}
+        self._size = 0
         self._started = 0.0
+        self._gap: float | None = None
+        self._arrived: float | None = None
         self.reports: list[RoundReport] = []
         self.final: dict[str, FinalReport] = {}
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Address the round's messages."""
+        """Address the round's messages to the hospitals that are there.
+
+        Raises:
+            QuorumNotReachedError: too few came online before the round's deadline.
+        """
+        round_ = self._done + server_round
+        online = self._attendance.gather(grid)
+        self._absent = dict.fromkeys(self._attendance.hospitals - online.keys(), NOT_ONLINE)
+        if len(online) < self._attendance.quorum:
+            raise QuorumNotReachedError(round_, 0, self._attendance.quorum, self._absent)
+        asked = self._attendance.draw(online, round_)
+        messages = self._inner.configure_train(round_, arrays, config, _nodes(asked))
+        self._wave = self._address(messages, round_)
+        self._global = {name: array.numpy() for name, array in arrays.items()}
+        self._size = _size(arrays)
         self._started = time.perf_counter()
-        self._global = arrays
-        return self._address(self._inner.configure_train(server_round, arrays, config, grid))
+        self._gap = None if self._arrived is None else self._started - self._arrived
+        return self._wave.messages
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Aggregate the updates that arrived.
+        """Aggregate the updates that count.
 
         Raises:
-            QuorumNotReachedError: too few arrived.
+            QuorumNotReachedError: too few do.
+            ServerDivergedError: the new global model is not finite.
         """
-        delivered, sites, dropouts = self._sort(replies, self._read_update)
-        if len(delivered) < self._quorum:
-            raise QuorumNotReachedError(server_round, len(delivered), self._quorum, dropouts)
-        arrays, metrics = self._inner.aggregate_train(server_round, delivered)
+        self._arrived = time.perf_counter()
+        round_ = self._done + server_round
+        updates = self._updates(replies)
+        if len(updates) < self._attendance.quorum:
+            raise QuorumNotReachedError(
+                round_, len(updates), self._attendance.quorum, self._dropouts()
+            )
+        # Before Flower's median and trimmed mean, which empty the updates.
+        received = sum(_size(update.arrays) for update in updates.values())
+        aggregate, metrics = self._inner.aggregate_train(round_, self._wave.replies.values())
+        arrays = self._as_sent(cast(ArrayRecord, aggregate), round_)
+        ended = time.perf_counter()
         report = RoundReport(
-            round=server_round,
-            rounds=self._recipe.rounds,
-            sites=sites,
-            dropouts=dropouts,
-            seconds=time.perf_counter() - self._started,
-            aggregation=0.0,
-            gap=None,
-            sent=_size(self._global) * len(self._asked),
-            received=sum(_size(r.content.array_records[rounds.ARRAYS]) for r in delivered),
+            round=round_,
+            rounds=self._rounds,
+            sites={name: update.site for name, update in updates.items()},
+            dropouts=self._dropouts(),
+            rejected=tuple(sorted(self._wave.rejected)),
+            seconds=ended - self._started,
+            aggregation=ended - self._arrived,
+            gap=self._gap,
+            sent=self._size * len(self._wave.messages),
+            received=received,
         )
         self.reports.append(report)
+        if self._on_model is not None:
+            self._on_model(round_, arrays, self.reports)
         for observe in self._observers:
             observe(report)
         return arrays, metrics
@@ -141,10 +193,14 @@ class ConsortiumStrategy(Strategy):
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """Ask for the last model's validation, once."""
-        if server_round < self._recipe.rounds:
-            return []
-        return self._address(self._inner.configure_evaluate(server_round, arrays, config, grid))
+        """Ask every hospital that is there for the last model's validation, once."""
+        round_ = self._done + server_round
+        last = round_ == self._rounds and not self._action
+        messages: Iterable[Message] = []
+        if last and (online := self._attendance.online(grid)):
+            messages = self._inner.configure_evaluate(round_, arrays, config, _nodes(online))
+        self._wave = self._address(messages, round_)
+        return self._wave.messages
 
     def aggregate_evaluate(
         self,
@@ -152,87 +208,42 @@ class ConsortiumStrategy(Strategy):
         replies: Iterable[Message],
     ) -> MetricRecord | None:
         """Keep each site's validation of the last model; a site that fails has none."""
-        self.final |= self._sort(replies, _read_final)[1]
+        self.final |= self._wave.receive(replies, read_evaluation)
         return None
 
     def summary(self) -> None:
         """Log the inner strategy's summary."""
         self._inner.summary()
 
-    def _address(self, messages: Iterable[Message]) -> list[Message]:
-        """Note who is asked; in the order of names, which Flower's sampling shuffles."""
-        by_name = {self._hospitals[m.metadata.dst_node_id]: m for m in messages}
-        self._asked = sorted(by_name)
-        return [by_name[name] for name in self._asked]
+    def _address(self, messages: Iterable[Message], round_: int) -> Wave:
+        return Wave(messages, self._attendance.names, self._run, round_, self._action)
 
-    def _sort(
-        self, replies: Iterable[Message], read: Callable[[Message], Report]
-    ) -> tuple[list[Message], dict[str, Report], dict[str, str]]:
-        """Return the good replies and their reports, in the order of names, and the dropouts."""
-        by_name = {self._hospitals[reply.metadata.src_node_id]: reply for reply in replies}
-        delivered: list[Message] = []
-        reports: dict[str, Report] = {}
-        dropouts = {name: NO_REPLY for name in self._asked if name not in by_name}
-        for name in sorted(by_name):
-            reply = by_name[name]
-            if reply.has_error():
-                dropouts[name] = reply.error.reason or "failed without a reason"
-                continue
-            try:
-                reports[name] = read(reply)
-            except BadReplyError as error:
-                dropouts[name] = str(error)
-            else:
-                delivered.append(reply)
-        return delivered, reports, dropouts
+    def _updates(self, replies: Iterable[Message]) -> dict[str, Update]:
+        updates = self._wave.receive(replies, lambda reply: read_update(reply, self._global))
+        norms = {name: update.norm for name, update in updates.items()}
+        for name, error in check_norms(norms, self._recipe.norm_bound).items():
+            self._wave.reject(name, error)
+            del updates[name]
+        for name, update in updates.items():
+            # In the global model's order: FedAvgM and Krum go by the position of an array.
+            self._wave.replies[name].content[rounds.ARRAYS] = update.arrays
+        return updates
 
-    def _read_update(self, reply: Message) -> SiteReport:
-        records = reply.content.array_records
-        if set(records) != {rounds.ARRAYS} or _shapes(records[rounds.ARRAYS]) != _shapes(
-            self._global
-        ):
-            raise BadReplyError(f"its update is of another model: {_UPDATE_IT}")
-        if not all(np.isfinite(array.numpy()).all() for array in records[rounds.ARRAYS].values()):
-            raise BadReplyError(
-                "its update is not finite, training diverged: lower the learning rate"
-            )
-        figures = _figures(reply, rounds.UPDATE_METRICS)
-        about = reply.content.config_records.get(rounds.ABOUT, ConfigRecord())
-        if figures[rounds.EXAMPLES] < 1 or rounds.PARTITIONS not in about:
-            raise BadReplyError(f"its update does not say which rows it is from: {_UPDATE_IT}")
-        return SiteReport(
-            examples=int(figures[rounds.EXAMPLES]),
-            train_loss=figures[rounds.TRAIN_LOSS],
-            validation_examples=int(figures[rounds.VALIDATION_EXAMPLES]),
-            validation_loss=rounds.from_wire(figures[rounds.VALIDATION_LOSS]),
-            validation_auroc=rounds.from_wire(figures[rounds.VALIDATION_AUROC]),
-            seconds=figures[rounds.SECONDS],
-            partitions=str(about[rounds.PARTITIONS]),
-        )
+    def _dropouts(self) -> dict[str, str]:
+        return self._absent | self._wave.dropouts
+
+    def _as_sent(self, arrays: ArrayRecord, round_: int) -> ArrayRecord:
+        """Return a new global model in the types of the last; FedAdam's and Krum's are float64."""
+        found = {
+            name: arrays[name].numpy().astype(last.dtype) for name, last in self._global.items()
+        }
+        if not all(np.isfinite(value).all() for value in found.values()):
+            raise ServerDivergedError(round_)
+        return ArrayRecord({name: Array(value) for name, value in found.items()})
 
 
-def _read_final(reply: Message) -> FinalReport:
-    figures = _figures(reply, rounds.EVALUATION_METRICS)
-    return FinalReport(
-        examples=int(figures[rounds.VALIDATION_EXAMPLES]),
-        loss=rounds.from_wire(figures[rounds.VALIDATION_LOSS]),
-        auroc=rounds.from_wire(figures[rounds.VALIDATION_AUROC]),
-        threshold=rounds.from_wire(figures[rounds.THRESHOLD]),
-    )
-
-
-def _figures(reply: Message, expected: frozenset[str]) -> dict[str, float]:
-    """Return a reply's metrics; Flower gives up the whole run where sites send different ones."""
-    records = reply.content.metric_records
-    sent = records[rounds.METRICS] if set(records) == {rounds.METRICS} else MetricRecord()
-    figures = {name: float(value) for name, value in sent.items() if not isinstance(value, list)}
-    if figures.keys() != expected or len(sent) != len(expected):
-        raise BadReplyError(f"its figures are not the ones asked for: {_UPDATE_IT}")
-    return figures
-
-
-def _shapes(arrays: ArrayRecord) -> dict[str, tuple[str, tuple[int, ...]]]:
-    return {name: (array.dtype, tuple(array.shape)) for name, array in arrays.items()}
+def _nodes(asked: Mapping[str, int]) -> Grid:
+    return cast(Grid, _Nodes(asked))
 
 
 def _size(arrays: ArrayRecord) -> int:

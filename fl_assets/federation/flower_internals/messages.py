@@ -1,13 +1,10 @@
-"""Every import of a Flower module that Flower does not promise to keep, in one place.
-
-``flwr`` is pinned to one minor version; ``fl_assets_tests/federation/test_flower_internals.py``
-fails when Flower changes under it, or when another module imports such a thing.
-"""
+"""Messages, contexts and errors as they are on the wire, and who this process is to Flower."""
 
 from __future__ import annotations
 
 import logging
 import uuid
+from threading import Lock
 
 from flwr.app import Context, Error, Message
 from flwr.clientapp.typing import ClientAppCallable
@@ -25,6 +22,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 __all__ = [
+    "PROCESS_TURN",
     "ClientAppCallable",
     "NodeInfo",
     "Run",
@@ -36,11 +34,14 @@ __all__ = [
     "state_over_the_wire",
 ]
 
+PROCESS_TURN = Lock()
+"""Held for a whole run: Flower knows one per process, so a second one waits for its turn."""
+
 
 def identify_process(run_id: int) -> None:
     """Tell Flower which run this process works for; ``Message`` cannot be made without it.
 
-    Process-global in Flower: one federation at a time per process.
+    Process-global in Flower, so only for the holder of ``PROCESS_TURN``.
     """
     TaskIdentity.run_id = run_id
     TaskIdentity.task_id = TaskIdentity.node_id = 1

@@ -1,0 +1,23 @@
+"""The command line over a world of the test's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fl_assets.cohorts.synthetic import generate
+from fl_assets.settings import Settings
+from fl_assets_tests.cli.fla import Fla
+
+
+@pytest.fixture
+def fla(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Fla:
+    return Fla(monkeypatch, capsys)
+
+
+@pytest.fixture
+def patients(tmp_path: Path, world: Settings) -> Path:
+    file = tmp_path / "patients.csv"
+    generate(world.cohort, 40, seed=9).to_csv(file, index=False)
+    return file
