@@ -118,6 +118,8 @@ class Consortium(StrictModel):
         bucket: pattern of a site bucket's URI with ``{home}`` and ``{hospital}``; every hospital
             has a bucket of its own.
         minimum_cell: smallest number of people a released count may stand for.
+        routine: recipes that the main job and the monthly schedule train, the others being
+            experiments to run by name; all of them if None.
         hospitals: its members. A simulated consortium may give their number instead:
             ``hospitals: 100`` has hospital-001 to hospital-100 with equal shares.
     """
@@ -131,6 +133,7 @@ class Consortium(StrictModel):
     hospitals: Annotated[tuple[Hospital, ...], Field(min_length=1)]
     simulation: Simulation = Simulation()
     promotion: PromotionGates = PromotionGates()
+    routine: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
 
     @field_validator("hospitals", mode="before")
     @classmethod

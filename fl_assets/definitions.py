@@ -13,7 +13,7 @@ from fl_assets.defs.jobs import refresh_hospital, retraining_schedule, train_and
 from fl_assets.defs.resources import Platform
 from fl_assets.defs.sensors import hospital_roster
 from fl_assets.defs.sweep import sweep_assets
-from fl_assets.federation.recipe import recipe_names
+from fl_assets.federation.recipe import recipe_names, routine_names
 from fl_assets.federation.sweep import sweep_names
 from fl_assets.settings import Settings
 
@@ -26,6 +26,7 @@ def build(settings: Settings) -> dg.Definitions:
     """
     simulated = settings.consortium.simulated
     recipes = dg.StaticPartitionsDefinition(recipe_names(settings.recipes))
+    routine = routine_names(settings.recipes, settings.consortium.routine)
     sweeps = dg.StaticPartitionsDefinition(sweep_names(settings.recipes))
     training = train_and_promote()
     return dg.Definitions(
@@ -39,7 +40,7 @@ def build(settings: Settings) -> dg.Definitions:
             *governance_assets(settings),
         ],
         jobs=[refresh_hospital(simulated), training],
-        schedules=[retraining_schedule(training, recipes)],
+        schedules=[retraining_schedule(training, routine)],
         sensors=[hospital_roster],
         resources={"platform": Platform.of(settings)},
         # A step in a process of its own would import torch and MLflow anew, seconds each time.

@@ -18,7 +18,7 @@ from fl_assets.defs.outside import moved_on
 from fl_assets.defs.partitions import sync_hospitals
 from fl_assets.defs.staleness import Staleness
 from fl_assets.errors import FlAssetsError
-from fl_assets.federation.recipe import recipe_names
+from fl_assets.federation.recipe import recipe_names, routine_names
 from fl_assets.federation.sweep import sweep_names, sweeps_folder
 from fl_assets.settings import Settings
 
@@ -128,7 +128,7 @@ def plan(settings: Settings) -> Iterator[Step]:
     yield Step(("preprocessor",))
     if simulated:
         yield Step(("centralized_baseline",))
-    yield from training(recipe_names(settings.recipes))
+    yield from training(routine_names(settings.recipes, settings.consortium.routine))
     yield Step(("champion_model",))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -44,20 +44,20 @@ def train_and_promote() -> UnresolvedAssetJobDefinition:
 
 
 def retraining_schedule(
-    job: UnresolvedAssetJobDefinition, recipes: dg.StaticPartitionsDefinition
+    job: UnresolvedAssetJobDefinition, routine: Sequence[str]
 ) -> dg.ScheduleDefinition:
-    """Every recipe on the first of the month, off until somebody turns it on."""
+    """The routine recipes on the first of the month, off until somebody turns it on."""
 
     @dg.schedule(
         name="monthly_retraining",
         job=job,
         cron_schedule="0 3 1 * *",
         default_status=dg.DefaultScheduleStatus.STOPPED,
-        description="Retrain every recipe on the first of the month at 03:00 UTC.",
+        description="Retrain the routine recipes on the first of the month at 03:00 UTC.",
     )
     def monthly_retraining(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
         month = context.scheduled_execution_time.strftime("%Y-%m")
-        for name in recipes.get_partition_keys():
+        for name in routine:
             yield dg.RunRequest(run_key=f"{name}:{month}", partition_key=name)
 
     return monthly_retraining

@@ -176,6 +176,22 @@ def load_recipe(path: Path) -> Recipe:
     return Recipe.model_validate(found.model_dump() | {"name": stem})
 
 
+def routine_names(folder: Path, routine: tuple[str, ...] | None) -> list[str]:
+    """Return the recipes that are trained without being asked for; ``routine`` or, if None, all.
+
+    Raises:
+        ConfigFileError: the routine names a recipe that the folder does not hold.
+    """
+    names = recipe_names(folder)
+    missing = sorted(set(routine or ()) - set(names))
+    if missing:
+        raise ConfigFileError(
+            f"consortium.yaml has {', '.join(missing)} in its routine, which {folder} does not "
+            f"hold: correct the name, or add the recipe; it has {', '.join(names)}"
+        )
+    return names if routine is None else list(routine)
+
+
 def recipe_names(folder: Path) -> list[str]:
     """Return the names of the recipes in a folder, sorted.
 

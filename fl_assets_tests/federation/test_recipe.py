@@ -1,12 +1,20 @@
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
 from fl_assets.config import ConfigFileError
-from fl_assets.federation.recipe import Recipe, load_recipe, recipe_names
-from fl_assets.learning.configs import MLPConfig
+from fl_assets.federation.recipe import (
+    FineTuningConfig,
+    LocalLayersConfig,
+    Recipe,
+    load_recipe,
+    recipe_names,
+    routine_names,
+)
+from fl_assets.federation.strategies.configs import StrategyConfig
+from fl_assets.learning.configs import LossConfig, MLPConfig, ModelConfig
 
 SHIPPED = Path(__file__).resolve().parents[2] / "recipes"
 LR = {"model": {"kind": "logistic_regression"}}
@@ -60,7 +68,7 @@ BAD = {
     "optimizer.lr": [{"optimizer": {"lr": x}} for x in (0, -1, "fast", float("inf"))],
     "optimizer.momentum": [{"optimizer": {"momentum": 1.0}}],
     "optimizer.weight_decay": [{"optimizer": {"weight_decay": -0.1}}],
-    "strategy": [{"strategy": {"kind": "krum"}}],
+    "strategy": [{"strategy": {"kind": "bulyan"}}],
     "strategy.fedprox.mu": [{"strategy": {"kind": "fedprox", "mu": -1}}],
     "strategy.fedavg.mu": [{"strategy": {"kind": "fedavg", "mu": 1}}],
     "rounds": [{"rounds": x} for x in (0, 10_001, 1.5)],
@@ -151,3 +159,29 @@ def test_a_site_learns_its_part_of_the_recipe() -> None:
     assert plan.optimizer == recipe.optimizer
     assert (plan.epochs, plan.batch_size, plan.proximal_mu, plan.seed) == (4, 7, 0.3, 9)
     assert Recipe(name="r", model=MLPConfig()).local_training.proximal_mu == 0.0
+
+
+def test_the_routine_is_part_of_the_recipes_or_all_of_them(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.yaml").write_text("model: {kind: logistic_regression}\n")
+    assert routine_names(tmp_path, None) == ["a", "b", "c"]
+    assert routine_names(tmp_path, ("c", "a")) == ["c", "a"]
+    with pytest.raises(ConfigFileError, match=r"has d in its routine.*it has a, b, c"):
+        routine_names(tmp_path, ("a", "d"))
+
+
+def test_the_shipped_recipes_cover_every_strategy_model_and_loss():
+    shipped = [load_recipe(file) for file in SHIPPED.glob("*.yaml")]
+    for part, union in (
+        ("strategy", StrategyConfig),
+        ("model", ModelConfig),
+        ("loss", LossConfig),
+    ):
+        kinds = {get_args(kind.model_fields["kind"].annotation)[0] for kind in members(union)}
+        assert {getattr(recipe, part).kind for recipe in shipped} == kinds
+    assert {type(r.personalisation) for r in shipped} > {LocalLayersConfig, FineTuningConfig}
+    assert any(recipe.pretraining for recipe in shipped)
+
+
+def members(union):
+    return get_args(get_args(union)[0])
