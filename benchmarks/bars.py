@@ -8,6 +8,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,21 @@ class Bar:
     def document(self) -> dict[str, Any]:
         """Return it for JSON."""
         return asdict(self) | {"passed": self.passed}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a part of a benchmark found.
+
+    Attributes:
+        document: for JSON.
+        shown: for people.
+        bars: to be reached.
+    """
+
+    document: dict[str, Any]
+    shown: list[Table | str]
+    bars: list[Bar]
 
 
 def show(bars: Sequence[Bar], out: Console) -> None:

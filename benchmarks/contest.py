@@ -1,31 +1,51 @@
-"""The two sides of the round benchmark: the product in process, and the bare loop."""
+"""Part ``ratios``: the product in process against a bare torch loop of the same maths.
+
+Both train the same model on the same rows in the same order and validate it at every site in every
+round, and their final weights must agree. They take turns in one process, after a warm-up. The
+ratio is judged by CPU time, since other work on the machine stretches wall time, and of
+neighbouring runs, since it stretches CPU time a little as well.
+"""
 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from statistics import median
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
+import torch
 
-from benchmarks.bare import BareResult, BareSite, run_bare
-from benchmarks.setting import RECIPES, deal_folds, load_setting, write_sites
-from fl_assets.federation.job import FederationJob, FederationResult
-from fl_assets.federation.recipe import Recipe, load_recipe
+from benchmarks.bare import BarePlan, BareResult, BareSite, run_bare
+from benchmarks.bars import Bar, Report
+from benchmarks.hospitals import Hospitals, recipe_with
+from benchmarks.setting import Setting, table
+from fl_assets.federation.job import FederationResult
+from fl_assets.federation.recipe import Recipe
 from fl_assets.federation.runtimes.inprocess import InProcessRuntime
-from fl_assets.learning.features import Preprocessor
-from fl_assets.site.egress import EgressLog
+from fl_assets.learning.configs import MLPConfig, OptimizerConfig
+from fl_assets.learning.training import train_epochs
 from fl_assets.site.partitions import load_manifest
-from fl_assets.site.training import SiteTrainer, load_features
+from fl_assets.site.training import load_features
 from fl_assets.storage import SiteStore
-from fl_assets.tracking.runs import Tracking
 
-FOLDS, SEED = 5, 0
-Result = TypeVar("Result")
+TOLERANCE = 1e-6
+GOALS = {"autograd": 1.2, "shipped": 0.5}
+SIDES = {
+    "bare": "bare torch loop",
+    "autograd": "in process, gradients by autograd",
+    "shipped": "in process, as shipped",
+}
+CLOCKS = {"cpu": "CPU", "wall": "wall"}
+TRAININGS = {
+    "MLP, 5 local epochs": partial(recipe_with, "fedavg-mlp", local_epochs=5),
+    "LR, 5 local epochs": partial(recipe_with, "fedavg-lr", local_epochs=5),
+    "LR, 1 local epoch": partial(recipe_with, "fedavg-lr", local_epochs=1),
+}
 
 
 @dataclass(frozen=True)
@@ -36,140 +56,98 @@ class Seconds:
     cpu: float
 
 
+Turn = dict[str, Seconds]
+"""One run of each side, next to each other."""
+
+
 @dataclass(frozen=True)
-class Turn:
-    """One run of each kind, next to each other.
+class Ratio:
+    """A side's time over the bare loop's, turn by turn.
 
     Attributes:
-        product, mlflow, bare: without and with logging to MLflow, and the plain loop.
-        parts: of ``product``, by name.
+        median, low, high: over turns.
+        fastest: fastest run of the side over the fastest of the loop, which least feels what else
+            the machine does.
     """
 
-    product: Seconds
-    mlflow: Seconds
-    bare: Seconds
-    parts: dict[str, Seconds]
+    median: float
+    low: float
+    high: float
+    fastest: float
+
+    @classmethod
+    def of(cls, side: list[float], bare: list[float]) -> Ratio:
+        """Compare seconds per turn."""
+        ratios = [a / b for a, b in zip(side, bare, strict=True)]
+        return cls(median(ratios), min(ratios), max(ratios), min(side) / min(bare))
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 
 class Contest:
-    """The two sides on one fold of a data set.
+    """The sides, on the same rows."""
 
-    Args:
-        data: as of ``--data``.
-        rounds: of training; the recipe's where None.
-        home: an empty folder for stores and MLflow.
-    """
-
-    def __init__(self, data: str | None, rounds: int | None, home: Path) -> None:
-        setting = load_setting(data)
-        recipe = load_recipe(RECIPES / "fedavg-lr.yaml")
-        self.recipe = Recipe.model_validate(
-            recipe.model_dump() | {"rounds": rounds or recipe.rounds}
-        )
-        self.origin = setting.origin
-        self._preprocessor = Preprocessor.public(setting.spec)
-        self._stores = write_sites(setting, next(deal_folds(setting, FOLDS, SEED)), home / "sites")
-        self._sites = [self._bare_site(name, self._stores[name]) for name in sorted(self._stores)]
-        self._output = (home / "coordinator").as_uri()
-        self._tracking = Tracking(f"sqlite:///{home}/mlflow.db", "benchmark")
-        self._runs = 0
+    def __init__(self, recipe: Recipe, hospitals: Hospitals) -> None:
+        self._recipe = recipe
+        self._hospitals = hospitals
+        self._plan = _bare_plan(recipe, hospitals.preprocessor.cohort.label.prevalence)
+        self._sites = [self._bare_site(name, s) for name, s in sorted(hospitals.stores.items())]
 
     def _bare_site(self, name: str, store: SiteStore) -> BareSite:
         manifest = load_manifest(store)
         train, validation = (
-            load_features(store, manifest, part, self._preprocessor)
+            load_features(store, manifest, part, self._hospitals.preprocessor)
             for part in ("train", "validation")
         )
         return BareSite(name, train.X, train.y, validation.X, validation.y)
 
-    def product(self) -> FederationResult:
-        """Run the recipe through the product."""
-        return InProcessRuntime().run(self._job({}))
-
-    @contextmanager
-    def mlflow(self) -> Iterator[Callable[[], FederationResult]]:
-        """Yield the same with every round logged to a SQLite MLflow; its run is already open."""
-        with self._tracking.run("rounds", {}) as mlflow_run:
-            logged = {"tracking_uri": self._tracking.uri, "mlflow_run": mlflow_run}
-            yield lambda: InProcessRuntime().run(self._job(logged))
-
     def bare(self) -> BareResult:
         """Run the plain loop."""
-        recipe = self.recipe
-        return run_bare(
-            self._sites,
-            rounds=recipe.rounds,
-            batch_size=recipe.batch_size,
-            lr=recipe.optimizer.lr,
-            momentum=recipe.optimizer.momentum,
-            prevalence=self._preprocessor.cohort.label.prevalence,
-            seed=recipe.seed,
-        )
+        return run_bare(self._sites, self._plan)
 
-    def _job(self, logged: Mapping[str, str]) -> FederationJob:
-        self._runs += 1
-        return FederationJob(
-            run=f"benchmark-{self._runs}",
-            recipe=self.recipe,
-            preprocessor=self._preprocessor,
-            sites={name: store.uri for name, store in self._stores.items()},
-            output=self._output,
-            **logged,
-        )
+    def shipped(self) -> FederationResult:
+        """Run the recipe through the product."""
+        return InProcessRuntime().run(self._hospitals.job(self._recipe))
+
+    def autograd(self) -> FederationResult:
+        """Run the recipe through the product, without gradients by formula."""
+        slow = partial(train_epochs, closed_form=False)
+        with patch("fl_assets.site.training.train_epochs", slow):
+            return self.shipped()
+
+    def take_turn(self) -> tuple[Turn, dict[str, Any]]:
+        """Run every side once; return what each took, and its result."""
+        taken: Turn = {}
+        results = {}
+        for side in SIDES:
+            results[side], taken[side] = _timed(getattr(self, side))
+        return taken, results
 
 
-def take_turn(contest: Contest) -> tuple[Turn, FederationResult, BareResult]:
-    """Run every side once."""
-    with _parts() as parts:
-        federated, product = _timed(contest.product)
-    parts["messages, aggregation, result"] = Seconds(
-        wall=product.wall - sum(part.wall for part in parts.values()),
-        cpu=product.cpu - sum(part.cpu for part in parts.values()),
+def _bare_plan(recipe: Recipe, prevalence: float) -> BarePlan:
+    return BarePlan(
+        hidden=recipe.model.hidden if isinstance(recipe.model, MLPConfig) else (),
+        optimizer=_optimizer(recipe.optimizer),
+        rounds=recipe.rounds,
+        epochs=recipe.local_epochs,
+        batch_size=recipe.batch_size,
+        prevalence=prevalence,
+        seed=recipe.seed,
     )
-    plain, bare = _timed(contest.bare)
-    with contest.mlflow() as run:
-        _, mlflow = _timed(run)
-    return Turn(product, mlflow, bare, parts), federated, plain
 
 
-def _timed(
-    action: Callable[[], Result], cpu: Callable[[], float] = time.process_time
-) -> tuple[Result, Seconds]:
-    start, busy = time.perf_counter(), cpu()
+def _optimizer(config: OptimizerConfig) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+    arguments = config.model_dump(exclude={"kind"})
+    if config.kind == "sgd":
+        return torch.optim.SGD, arguments
+    return torch.optim.Adam, {k: v for k, v in arguments.items() if k != "momentum"}
+
+
+def _timed(action: Callable[[], Any]) -> tuple[Any, Seconds]:
+    start, busy = time.perf_counter(), time.process_time()
     result = action()
-    return result, Seconds(time.perf_counter() - start, cpu() - busy)
-
-
-@contextmanager
-def _parts() -> Iterator[dict[str, Seconds]]:
-    """Time the sites' work while the block runs; the wrappers cost microseconds a round."""
-    watched = {
-        "opening the sites' rows": (SiteTrainer, "__init__"),
-        "training and validation": (SiteTrainer, "train_round"),
-        "final validation": (SiteTrainer, "validate"),
-        "egress log": (EgressLog, "release"),
-    }
-    spent: dict[str, list[Seconds]] = defaultdict(list)
-    found: dict[str, Seconds] = {}
-    originals = {name: getattr(kind, method) for name, (kind, method) in watched.items()}
-
-    def watch(name: str) -> Callable[..., Any]:
-        def wrapper(*args: Any, **kwargs: Any) -> Any:
-            # Of this thread alone: each site's message has one of its own.
-            result, took = _timed(lambda: originals[name](*args, **kwargs), time.thread_time)
-            spent[name].append(took)
-            return result
-
-        return wrapper
-
-    try:
-        for name, (kind, method) in watched.items():
-            setattr(kind, method, watch(name))
-        yield found
-    finally:
-        for name, (kind, method) in watched.items():
-            setattr(kind, method, originals[name])
-            found[name] = Seconds(sum(s.wall for s in spent[name]), sum(s.cpu for s in spent[name]))
+    return result, Seconds(time.perf_counter() - start, time.process_time() - busy)
 
 
 def differences(federated: FederationResult, plain: BareResult) -> dict[str, float]:
@@ -188,3 +166,61 @@ def differences(federated: FederationResult, plain: BareResult) -> dict[str, flo
     names = ("validation loss", "validation AUROC", "training loss")
     apart = dict(zip(names, map(float, gaps), strict=True))
     return {"weights": float(np.abs(weights - plain.weights).max()), **apart}
+
+
+def compare_sides(setting: Setting, home: Path, rounds: int, turns: int) -> Report:
+    """Have the sides take turns with each training."""
+    hospitals = Hospitals.of_consortium(setting, home)
+    report = Report({}, [], [])
+    rows = table(
+        f"In process against the bare loop: {rounds} rounds, 3 hospitals, {turns} runs of each "
+        "side; seconds (median),\nratio to the loop (median, range), and of the fastest runs",
+        ["", "", "CPU s", "ratio", "fastest", "wall s", "ratio", "fastest", "weights apart"],
+        text_columns=2,
+    )
+    report.shown.append(rows)
+    for name, recipe in TRAININGS.items():
+        Contest(recipe(rounds=min(rounds, 3)), hospitals).take_turn()
+        contest = Contest(recipe(rounds=rounds), hospitals)
+        runs = [contest.take_turn() for _ in range(turns)]
+        taken = [turn for turn, _ in runs]
+        results = runs[-1][1]
+        ratios = {side: _ratios(taken, side) for side in SIDES}
+        apart = {side: differences(results[side], results["bare"]) for side in GOALS}
+        report.document[name] = {
+            "ratios": {s: {c: asdict(r) for c, r in by.items()} for s, by in ratios.items()},
+            "differences": apart,
+            "turns": [{side: asdict(took) for side, took in turn.items()} for turn in taken],
+        }
+        for side, goal in GOALS.items():
+            reached = ratios[side]["cpu"].median
+            report.bars.extend(
+                [
+                    Bar(f"{name}, {side}: ratio of CPU time", reached, goal, at_most=True),
+                    Bar(
+                        f"{name}, {side}: difference of the final weights",
+                        apart[side]["weights"],
+                        TOLERANCE,
+                        at_most=True,
+                    ),
+                ]
+            )
+        for side, shown in SIDES.items():
+            cells = []
+            for clock, ratio in ratios[side].items():
+                cells += [f"{median(_seconds(taken, side, clock)):.2f}", f"{ratio}"]
+                cells += [f"{ratio.fastest:.2f}"]
+            gap = f"{apart[side]['weights']:.1e}" if side in apart else ""
+            rows.add_row(name, shown, *cells, gap)
+    return report
+
+
+def _ratios(turns: list[Turn], side: str) -> dict[str, Ratio]:
+    return {
+        clock: Ratio.of(_seconds(turns, side, clock), _seconds(turns, "bare", clock))
+        for clock in CLOCKS
+    }
+
+
+def _seconds(turns: list[Turn], side: str, clock: str) -> list[float]:
+    return [getattr(turn[side], clock) for turn in turns]

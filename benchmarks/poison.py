@@ -138,9 +138,14 @@ def with_sites(setting: Setting, sites: int) -> Setting:
 
 def attack_all(repeat: Repeat) -> Outcomes:
     """Run every attack on every aggregator."""
-    # A line for every refused update; the table counts them.
-    logging.getLogger("fl_assets").setLevel(logging.ERROR)
-    return {name: _attack(repeat, aggregator) for name, aggregator in AGGREGATORS.items()}
+    logger = logging.getLogger("fl_assets")
+    level = logger.level
+    # It has a line for every refused update; the table counts them.
+    logger.setLevel(logging.ERROR)
+    try:
+        return {name: _attack(repeat, aggregator) for name, aggregator in AGGREGATORS.items()}
+    finally:
+        logger.setLevel(level)
 
 
 def _attack(repeat: Repeat, aggregator: Aggregator) -> dict[Attack, Outcome]:

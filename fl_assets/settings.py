@@ -93,6 +93,17 @@ class Settings:
         """Open a hospital's store, with the rights of whoever calls."""
         return open_store(self.site_uri(hospital))
 
+    def site_environment(self, hospital: str) -> dict[str, str]:
+        """Return the variables with the credentials of a hospital's store.
+
+        They are in ``credentials/<hospital>.env`` in ``home``, a line ``NAME=value`` each, with
+        ``#`` before a comment; none if the file is absent.
+
+        Raises:
+            CredentialsFileError: others can read the file, or a line is something else.
+        """
+        return _read_variables(self.home / "credentials" / f"{hospital}.env")
+
     def coordinator_store(self) -> SiteStore:
         """Open the coordinator's own store, which holds no row of a real hospital."""
         return open_store(self.coordinator_uri)
@@ -100,6 +111,28 @@ class Settings:
 
 class EnvironmentVariableError(FlAssetsError):
     """An environment variable holds something else than it should."""
+
+
+class CredentialsFileError(FlAssetsError):
+    """A file of credentials that cannot be used as it is."""
+
+
+def _read_variables(path: Path) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    mode = path.stat().st_mode & 0o777
+    if mode & 0o077:
+        raise CredentialsFileError(f"others can read {path} (mode {mode:o}): chmod 600 it")
+    found = {}
+    for number, line in enumerate(path.read_text().splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, equals, value = line.removeprefix("export ").partition("=")
+        if not equals or not name.strip().isidentifier():
+            # Without the line, which may be half a secret.
+            raise CredentialsFileError(f"line {number} of {path} is no NAME=value: correct it")
+        found[name.strip()] = value.strip().strip("\"'")
+    return found
 
 
 def _variable(name: str, default: str) -> str:

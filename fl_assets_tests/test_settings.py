@@ -5,7 +5,7 @@ import pytest
 
 from fl_assets.config import ConfigFileError
 from fl_assets.consortium import UnknownHospitalError
-from fl_assets.settings import EnvironmentVariableError, Settings
+from fl_assets.settings import CredentialsFileError, EnvironmentVariableError, Settings
 from fl_assets_tests.conftest import REPOSITORY
 
 VARIABLES = [
@@ -140,3 +140,39 @@ def test_only_this_module_reads_the_environment_of_the_project() -> None:
         if any(f'"{name}"' in path.read_text() for name in VARIABLES)
     }
     assert readers == {"settings.py"}
+
+
+@pytest.fixture
+def credentials(here: Path) -> Path:
+    path = here / ".fla/credentials/hospital-a.env"
+    path.parent.mkdir(parents=True)
+    path.touch(0o600)
+    return path
+
+
+def test_a_hospitals_credentials_are_its_own(credentials: Path) -> None:
+    credentials.write_text(
+        "# of the bucket\n\nAWS_ACCESS_KEY_ID=key\n"
+        "export AWS_SECRET_ACCESS_KEY='s=cr#t'\nAWS_REGION = \"eu-central-1\"\n"
+    )
+    settings = Settings.from_environment()
+    assert settings.site_environment("hospital-a") == {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "s=cr#t",
+        "AWS_REGION": "eu-central-1",
+    }
+    assert settings.site_environment("hospital-b") == {}
+
+
+def test_credentials_that_others_can_read_are_refused(credentials: Path) -> None:
+    credentials.chmod(0o640)
+    with pytest.raises(CredentialsFileError, match=r"hospital-a.env \(mode 640\): chmod 600"):
+        Settings.from_environment().site_environment("hospital-a")
+
+
+@pytest.mark.parametrize("line", ["SECRET", "se cret=1", "=1"])
+def test_a_line_that_is_no_variable_is_named_and_not_quoted(credentials: Path, line: str) -> None:
+    credentials.write_text(f"A=1\n{line}\n")
+    with pytest.raises(CredentialsFileError, match="line 2 of") as caught:
+        Settings.from_environment().site_environment("hospital-a")
+    assert line not in str(caught.value)

@@ -151,7 +151,13 @@ def federation_assets(
         with failing_clearly():
             asked = load_recipe(settings.recipes / f"{context.partition_key}.yaml")
             tags = {"dagster.run_id": context.run.run_id, "dagster.partition": asked.name}
-            runtime = build_runtime(config.runtime or settings.runtime)
+            runtime = build_runtime(
+                config.runtime or settings.runtime,
+                {
+                    name: settings.site_environment(name)
+                    for name in settings.consortium.hospital_names
+                },
+            )
             release = train(settings, asked, runtime, tags, fresh=config.fresh)
             history = load_history(settings.coordinator_store(), release)
             plot = history_plot(history)

@@ -1,5 +1,7 @@
 """Demo only: a public data set, validated and dealt out to simulated hospitals."""
 
+import hashlib
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -18,9 +20,14 @@ from fl_assets.defs.resources import Platform
 from fl_assets.settings import Settings
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from fl_assets.cohorts.contract import Checked
     from fl_assets.cohorts.report import DataReport
+    from fl_assets.cohorts.split import Deal
     from fl_assets.cohorts.split_report import SplitReport
+
+    _Dealt = tuple[pd.DataFrame, Deal, dict[str, dg.MetadataValue]]
 
 RAW = "raw/current.parquet"
 VALIDATED = "validated/current.parquet"
@@ -133,14 +140,11 @@ def ingest_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     def hospital_uploads(
         context: dg.AssetExecutionContext, platform: Platform
     ) -> dg.MaterializeResult:
-        from fl_assets.cohorts.split import deal
         from fl_assets.coordinator.simulation import upload
-        from fl_assets.site import rows
 
         settings, hospital = platform.settings, context.partition_key
         with failing_clearly():
-            frame = rows.read_rows(settings.coordinator_store(), VALIDATED)
-            dealt = deal(frame, settings.cohort, settings.consortium)
+            frame, dealt, metadata = _dealt(settings)
             mine = frame[dealt.assignment == dealt.hospitals.index(hospital)]
             version = upload(settings.site_store(hospital), mine, settings.cohort)
         for note in dealt.notes:
@@ -151,7 +155,7 @@ def ingest_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 "dagster/row_count": len(mine),
                 "split": settings.consortium.simulation.split,
                 "notes": "; ".join(dealt.notes) or "none",
-                **_split_metadata(dealt.report, settings.cohort.column_names),
+                **metadata,
             },
             check_results=[
                 dg.AssetCheckResult(
@@ -163,6 +167,33 @@ def ingest_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         )
 
     return [raw_dataset, validated_dataset, hospital_uploads]
+
+
+def _dealt(settings: Settings) -> "_Dealt":
+    """Return the validated rows, their split and what there is to show of it."""
+    data = settings.coordinator_store().get(VALIDATED)
+    return _deal_once(
+        settings.coordinator_uri,
+        hashlib.sha256(data).hexdigest(),
+        settings.cohort.model_dump_json(),
+        settings.consortium.model_dump_json(),
+    )
+
+
+# The runs of the main job ask for the same split hospital by hospital, and with many hospitals it
+# takes longer than all that a small one does with its rows.
+@lru_cache(maxsize=1)
+def _deal_once(coordinator: str, sha256: str, cohort: str, consortium: str) -> "_Dealt":
+    from fl_assets.cohorts.spec import CohortSpec
+    from fl_assets.cohorts.split import deal
+    from fl_assets.consortium import Consortium
+    from fl_assets.site import rows
+    from fl_assets.storage import open_store
+
+    spec = CohortSpec.model_validate_json(cohort)
+    frame = rows.read_rows(open_store(coordinator), VALIDATED, sha256)
+    dealt = deal(frame, spec, Consortium.model_validate_json(consortium))
+    return frame, dealt, _split_metadata(dealt.report, spec.column_names)
 
 
 def _counts_metadata(checked: "Checked") -> dict[str, dg.MetadataValue | int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, Protocol, get_args
 
 from fl_assets.errors import FlAssetsError
@@ -30,8 +31,15 @@ class UnknownRuntimeError(FlAssetsError):
         )
 
 
-def build_runtime(name: str) -> Runtime:
+def build_runtime(
+    name: str, environments: Mapping[str, Mapping[str, str]] | None = None
+) -> Runtime:
     """Return the runtime of a name, importing no other one.
+
+    Args:
+        name: one of ``RuntimeName``.
+        environments: variables with the credentials of each hospital's store, by hospital, for a
+            runtime in which a hospital has a process of its own.
 
     Raises:
         UnknownRuntimeError: the name is none of ``RuntimeName``.
@@ -44,7 +52,7 @@ def build_runtime(name: str) -> Runtime:
         case "processes":
             from fl_assets.federation.runtimes.processes import ProcessesRuntime
 
-            return ProcessesRuntime()
+            return ProcessesRuntime(environments)
         case "simulation":
             from fl_assets.federation.runtimes.simulation import SimulationRuntime
 

@@ -234,12 +234,14 @@ class ConsortiumStrategy(Strategy):
 
     def _as_sent(self, arrays: ArrayRecord, round_: int) -> ArrayRecord:
         """Return a new global model in the types of the last; FedAdam's and Krum's are float64."""
-        found = {
-            name: arrays[name].numpy().astype(last.dtype) for name, last in self._global.items()
-        }
-        if not all(np.isfinite(value).all() for value in found.values()):
-            raise ServerDivergedError(round_)
-        return ArrayRecord({name: Array(value) for name, value in found.items()})
+        found: dict[str, Array] = {}
+        for name, last in self._global.items():
+            value = arrays[name].numpy()
+            typed = value.astype(last.dtype, copy=False)
+            if not np.isfinite(typed).all():
+                raise ServerDivergedError(round_)
+            found[name] = arrays[name] if typed is value else Array(typed)
+        return ArrayRecord(found)
 
 
 def _nodes(asked: Mapping[str, int]) -> Grid:

@@ -17,7 +17,7 @@ from fl_assets.federation.runtimes.inprocess import InProcessGrid, InProcessRunt
 from fl_assets.federation.strategies.consortium import QuorumNotReachedError
 from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.metrics import auroc
-from fl_assets.learning.models import build_model
+from fl_assets.learning.models import model_for
 from fl_assets.learning.training import predict
 from fl_assets.learning.weights import weights_to_bytes
 from fl_assets.settings import Settings
@@ -175,7 +175,7 @@ def test_federated_averaging_comes_within_a_hundredth_of_the_centralised_fit(
         output=large.coordinator_uri,
     )
     assert job.recipe.rounds == 50
-    model = build_model(job.recipe.model, len(preprocessor.feature_names), 0.05, 0)
+    model = model_for(job.recipe.model, preprocessor, 0)
     weights = run(job).weights
     model.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()})
 
