@@ -9,7 +9,7 @@ neighbouring runs, since it stretches CPU time a little as well.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+from rich.table import Table
 
 from benchmarks.bare import BarePlan, BareResult, BareSite, run_bare
 from benchmarks.bars import Bar, Report
@@ -172,19 +173,11 @@ def compare_sides(setting: Setting, home: Path, rounds: int, turns: int) -> Repo
     """Have the sides take turns with each training."""
     hospitals = Hospitals.of_consortium(setting, home)
     report = Report({}, [], [])
-    rows = table(
-        f"In process against the bare loop: {rounds} rounds, 3 hospitals, {turns} runs of each "
-        "side; seconds (median),\nratio to the loop (median, range), and of the fastest runs",
-        ["", "", "CPU s", "ratio", "fastest", "wall s", "ratio", "fastest", "weights apart"],
-        text_columns=2,
-    )
-    report.shown.append(rows)
     for name, recipe in TRAININGS.items():
         Contest(recipe(rounds=min(rounds, 3)), hospitals).take_turn()
         contest = Contest(recipe(rounds=rounds), hospitals)
         runs = [contest.take_turn() for _ in range(turns)]
-        taken = [turn for turn, _ in runs]
-        results = runs[-1][1]
+        taken, results = [turn for turn, _ in runs], runs[-1][1]
         ratios = {side: _ratios(taken, side) for side in SIDES}
         apart = {side: differences(results[side], results["bare"]) for side in GOALS}
         report.document[name] = {
@@ -192,27 +185,40 @@ def compare_sides(setting: Setting, home: Path, rounds: int, turns: int) -> Repo
             "differences": apart,
             "turns": [{side: asdict(took) for side, took in turn.items()} for turn in taken],
         }
-        for side, goal in GOALS.items():
-            reached = ratios[side]["cpu"].median
-            report.bars.extend(
-                [
-                    Bar(f"{name}, {side}: ratio of CPU time", reached, goal, at_most=True),
-                    Bar(
-                        f"{name}, {side}: difference of the final weights",
-                        apart[side]["weights"],
-                        TOLERANCE,
-                        at_most=True,
-                    ),
-                ]
-            )
-        for side, shown in SIDES.items():
-            cells = []
-            for clock, ratio in ratios[side].items():
-                cells += [f"{median(_seconds(taken, side, clock)):.2f}", f"{ratio}"]
-                cells += [f"{ratio.fastest:.2f}"]
-            gap = f"{apart[side]['weights']:.1e}" if side in apart else ""
-            rows.add_row(name, shown, *cells, gap)
+        report.shown.append(_table(f"{name}, {rounds} rounds", taken, ratios, apart))
+        report.bars.extend(_judge(name, ratios, apart))
     return report
+
+
+def _judge(
+    name: str, ratios: dict[str, dict[str, Ratio]], apart: dict[str, dict[str, float]]
+) -> Iterator[Bar]:
+    for side, goal in GOALS.items():
+        training, weights = f"{name}, {side}", apart[side]["weights"]
+        yield Bar(f"{training}: ratio of CPU time", ratios[side]["cpu"].median, goal, at_most=True)
+        yield Bar(f"{training}: difference of the weights", weights, TOLERANCE, at_most=True)
+
+
+def _table(
+    training: str,
+    turns: list[Turn],
+    ratios: dict[str, dict[str, Ratio]],
+    apart: dict[str, dict[str, float]],
+) -> Table:
+    title = (
+        f"{training}: median of {len(turns)} runs, and ratio to the bare loop (median, range; "
+        "and of the fastest runs)"
+    )
+    columns = [c for clock in CLOCKS.values() for c in (f"{clock} s", "ratio", "fastest")]
+    rows = table(title, ["", *columns, "weights apart"])
+    for side, shown in SIDES.items():
+        cells = []
+        for clock, ratio in ratios[side].items():
+            cells += [f"{median(_seconds(turns, side, clock)):.2f}", f"{ratio}"]
+            cells += [f"{ratio.fastest:.2f}"]
+        gap = f"{apart[side]['weights']:.0e}" if side in apart else ""
+        rows.add_row(shown, *cells, gap)
+    return rows
 
 
 def _ratios(turns: list[Turn], side: str) -> dict[str, Ratio]:

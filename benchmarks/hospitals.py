@@ -44,7 +44,9 @@ class Hospitals:
         return cls(setting, stores, (home / "coordinator").as_uri())
 
     @classmethod
-    def virtual(cls, setting: Setting, number: int, home: Path, rows: int | None = None) -> Hospitals:
+    def virtual(
+        cls, setting: Setting, number: int, home: Path, rows: int | None = None
+    ) -> Hospitals:
         """Return a number of hospitals, to which the shuffled rows are dealt like cards.
 
         Args:

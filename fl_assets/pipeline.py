@@ -19,6 +19,7 @@ from fl_assets.defs.partitions import sync_hospitals
 from fl_assets.defs.staleness import Staleness
 from fl_assets.errors import FlAssetsError
 from fl_assets.federation.recipe import recipe_names, routine_names
+from fl_assets.federation.runtimes.base import build_runtime
 from fl_assets.federation.sweep import sweep_names, sweeps_folder
 from fl_assets.settings import Settings
 
@@ -187,6 +188,7 @@ def run_recipes(
     Raises:
         UnknownPartitionError: a name is not in the folder; nothing was done.
         NotReadyError: the main job never got as far as the recipes; nothing was done.
+        UnknownRuntimeError: the settings name none; nothing was done.
         StepFailedError: at the end, if a recipe failed.
     """
     known = recipe_names(settings.recipes)
@@ -196,6 +198,8 @@ def run_recipes(
     _require(instance, "preprocessor")
     if settings.consortium.simulated:
         _require(instance, "centralized_baseline")
+    # A wrong name ends it here, where Dagster would try each recipe three times.
+    build_runtime(settings.runtime)
     config = {"federated_model": {"config": {"fresh": fresh or force}}}
     yield from _run(settings, instance, training(recipes), before, config, force=force)
 

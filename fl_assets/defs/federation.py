@@ -149,15 +149,13 @@ def federation_assets(
 
         settings = platform.settings
         with failing_clearly():
-            asked = load_recipe(settings.recipes / f"{context.partition_key}.yaml")
-            tags = {"dagster.run_id": context.run.run_id, "dagster.partition": asked.name}
+            hospitals = settings.consortium.hospital_names
             runtime = build_runtime(
                 config.runtime or settings.runtime,
-                {
-                    name: settings.site_environment(name)
-                    for name in settings.consortium.hospital_names
-                },
+                {name: settings.site_environment(name) for name in hospitals},
             )
+            asked = load_recipe(settings.recipes / f"{context.partition_key}.yaml")
+            tags = {"dagster.run_id": context.run.run_id, "dagster.partition": asked.name}
             release = train(settings, asked, runtime, tags, fresh=config.fresh)
             history = load_history(settings.coordinator_store(), release)
             plot = history_plot(history)

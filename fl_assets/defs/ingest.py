@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from fl_assets.consortium import Consortium
 from fl_assets.defs.common import (
     COORDINATOR,
     DEMO,
@@ -172,28 +173,25 @@ def ingest_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 def _dealt(settings: Settings) -> "_Dealt":
     """Return the validated rows, their split and what there is to show of it."""
     data = settings.coordinator_store().get(VALIDATED)
-    return _deal_once(
-        settings.coordinator_uri,
-        hashlib.sha256(data).hexdigest(),
-        settings.cohort.model_dump_json(),
-        settings.consortium.model_dump_json(),
-    )
+    sha256 = hashlib.sha256(data).hexdigest()
+    return _deal_once(settings, sha256, settings.cohort.version, settings.consortium)
 
 
-# The runs of the main job ask for the same split hospital by hospital, and with many hospitals it
-# takes longer than all that a small one does with its rows.
+# The main job asks for the same split hospital by hospital, and with many hospitals it takes longer
+# than all that a small one does with its rows.
 @lru_cache(maxsize=1)
-def _deal_once(coordinator: str, sha256: str, cohort: str, consortium: str) -> "_Dealt":
-    from fl_assets.cohorts.spec import CohortSpec
+def _deal_once(
+    settings: Settings,
+    sha256: str,
+    cohort_version: str,  # noqa: ARG001  (of the key: the settings' files may change)
+    consortium: Consortium,
+) -> "_Dealt":
     from fl_assets.cohorts.split import deal
-    from fl_assets.consortium import Consortium
     from fl_assets.site import rows
-    from fl_assets.storage import open_store
 
-    spec = CohortSpec.model_validate_json(cohort)
-    frame = rows.read_rows(open_store(coordinator), VALIDATED, sha256)
-    dealt = deal(frame, spec, Consortium.model_validate_json(consortium))
-    return frame, dealt, _split_metadata(dealt.report, spec.column_names)
+    frame = rows.read_rows(settings.coordinator_store(), VALIDATED, sha256)
+    dealt = deal(frame, settings.cohort, consortium)
+    return frame, dealt, _split_metadata(dealt.report, settings.cohort.column_names)
 
 
 def _counts_metadata(checked: "Checked") -> dict[str, dg.MetadataValue | int]:

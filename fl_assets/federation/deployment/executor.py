@@ -130,9 +130,12 @@ def answer(task: Task, message: Message, app: ClientApp) -> tuple[Context | None
 
 def serve_run(tasks: Tasks, terminal: int | None) -> int:
     """Run the server app for one run; return the process's exit code."""
+    from fl_assets.federation.deployment.app import is_ours
     from fl_assets.federation.flower_internals.tasks import Kind
 
-    task = tasks.take(Kind.SERVER)
+    while not is_ours((task := tasks.take(Kind.SERVER)).bundle_hash):
+        log.error(REFUSED)
+        tasks.finish(None, error=REFUSED)
     try:
         run_server_app(tasks, task, terminal)
     except Exception as error:
@@ -144,20 +147,13 @@ def serve_run(tasks: Tasks, terminal: int | None) -> int:
 
 
 def run_server_app(tasks: Tasks, task: Task, terminal: int | None) -> None:
-    """Run the server app.
-
-    Raises:
-        PermissionError: the run was started with another bundle.
-        Exception: whatever the app raises.
-    """
+    """Run the server app; it may raise anything."""
     from flwr.app import Context, RecordDict
 
-    from fl_assets.federation.deployment.app import RunOrder, is_ours
+    from fl_assets.federation.deployment.app import RunOrder
     from fl_assets.federation.deployment.grid import DeployedGrid
     from fl_assets.federation.server_app import app
 
-    if not is_ours(task.bundle_hash):
-        raise PermissionError(REFUSED)
     order = RunOrder.from_wire(task.run_config)
     context = Context(
         run_id=task.run.run_id,

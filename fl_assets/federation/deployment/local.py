@@ -64,6 +64,11 @@ class Deployment:
             them, and no other process does.
         work: folder of the run; a temporary one if None, which is removed unless something failed.
         authority: of the SuperLink's certificate; one of its own if None.
+
+    Attributes:
+        folder: of the run.
+        address: ``host:port`` of the SuperLink.
+        ca: certificate of its authority, PEM.
     """
 
     def __init__(
@@ -80,7 +85,7 @@ class Deployment:
         self._changing = RLock()
         self._sites: dict[str, Site] = {}
         self._server: Child | None = None
-        self._address = ""
+        self.address = ""
 
     def __enter__(self) -> Self:
         """Start everything.
@@ -163,19 +168,19 @@ class Deployment:
             site.kill()
         # Else the link would believe in it for another minute, and not let it in again.
         with suppress(httpx.HTTPError):
-            say_goodbye(self._address, self._ca, site.key, site.node_id)
+            say_goodbye(self.address, self.ca, site.key, site.node_id)
 
     def start_site(self, name: str) -> None:
         """Start a site that was killed, with the key that it had, and wait until it is ready."""
         with self._changing:
             site = self._sites[name]
             site.start_executor()
-            site.start_node(self._address)
+            site.start_node(self.address)
         self._await_sites([site])
 
     def _start(self) -> None:
         files = self._authority.issue(self._keys)
-        self._ca = files.ca.read_bytes()
+        self.ca = files.ca.read_bytes()
         self._secret = new_secret(self._keys / "superlink.secret")
         self._superlink = Child(
             "superlink",
@@ -196,12 +201,12 @@ class Deployment:
             self._sites[name] = site
             site.start_executor()
         self._server = self._start_server()
-        self._address = self._superlink.await_announced()
-        self._control = Control(self._address, self._ca)
+        self.address = self._superlink.await_announced()
+        self._control = Control(self.address, self.ca)
         for name, site in self._sites.items():
             with self._link():
                 site.node_id = self._control.register(name, site.public_key)
-            site.start_node(self._address)
+            site.start_node(self.address)
         self._await_sites(list(self._sites.values()))
 
     def _start_server(self) -> Child:
@@ -264,7 +269,7 @@ class Deployment:
         except httpx.HTTPError as error:
             self._superlink.check()
             raise LinkError(
-                f"the SuperLink at {self._address} does not answer as it should: {error}; see "
+                f"the SuperLink at {self.address} does not answer as it should: {error}; see "
                 f"{self._superlink.log}"
             ) from error
 

@@ -32,7 +32,8 @@ def main() -> None:
     if sys.argv[1].startswith("/"):
         from fl_assets_tests.federation.deployment.processes import child
 
-        print(child(Path(sys.argv[1]), grandchild=True).await_announced(), flush=True)
+        started = child(Path(sys.argv[1]), grandchild=True)
+        print(started.await_announced(), flush=True)
         signal.pause()
     given = entry.begin(Order)
     print(given.words, flush=True)
