@@ -46,7 +46,7 @@ class BarePlan:
     """
 
     hidden: tuple[int, ...]
-    optimizer: tuple[type[torch.optim.Optimizer], dict[str, Any]]
+    optimizer: tuple[type[torch.optim.SGD] | type[torch.optim.Adam], dict[str, Any]]
     rounds: int
     epochs: int
     batch_size: int

@@ -138,7 +138,9 @@ def _bare_plan(recipe: Recipe, prevalence: float) -> BarePlan:
     )
 
 
-def _optimizer(config: OptimizerConfig) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
+def _optimizer(
+    config: OptimizerConfig,
+) -> tuple[type[torch.optim.SGD] | type[torch.optim.Adam], dict[str, Any]]:
     arguments = config.model_dump(exclude={"kind"})
     if config.kind == "sgd":
         return torch.optim.SGD, arguments

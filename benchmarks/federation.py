@@ -23,7 +23,6 @@ from benchmarks.setting import DataOption, console, load_setting, run
 from benchmarks.stock import compare_with_stock
 from fl_assets.cli import Format, FormatOption
 
-
 NUMBERS = (3, 10, 30, 100)
 
 

@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import get_args
 
+from rich.table import Table
+
 from benchmarks.bars import Bar, Report
 from benchmarks.hospitals import Hospitals, recipe_with
 from benchmarks.setting import Setting
@@ -54,7 +56,7 @@ def compare_runtimes(setting: Setting, home: Path, rounds: int, numbers: list[in
         str(number): {name: {"rounds": r, **asdict(split)} for name, (r, split) in by.items()}
         for number, by in found.items()
     }
-    shown = [split_table(_TITLE, lines), *skipped, *_ratios(found)]
+    shown: list[Table | str] = [split_table(_TITLE, lines), *skipped, *_ratios(found)]
     first = {name: split for name, (_, split) in found[numbers[0]].items()}
     return Report(document, shown, _judge(first))
 

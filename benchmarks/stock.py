@@ -80,7 +80,11 @@ class StockRuntime:
 def _start(folder: Path, sites: dict[str, str], stack: ExitStack) -> Control:
     """Start everything; the stack's end ends it."""
     files, link = Authority().issue(folder), _free_address()
-    tls = {"ssl-certfile": files.certificate, "ssl-keyfile": files.key, "ssl-ca-certfile": files.ca}
+    tls: dict[str, str | Path] = {
+        "ssl-certfile": files.certificate,
+        "ssl-keyfile": files.key,
+        "ssl-ca-certfile": files.ca,
+    }
     command = ["flower-superlink", "--enable-supernode-auth", *_options(link, tls)]
     stack.enter_context(_running(folder, "superlink", command))
     control = Control(link, files.ca.read_bytes())
@@ -88,7 +92,7 @@ def _start(folder: Path, sites: dict[str, str], stack: ExitStack) -> Control:
     for name, store in sites.items():
         key = folder / f"{name}.key"
         control.register(name, new_node_key(key))
-        node = {
+        node: dict[str, str | Path] = {
             "superlink": link,
             "root-certificates": files.ca,
             "auth-supernode-private-key": key,

@@ -87,10 +87,11 @@ class RoundReport(StrictModel):
     dropouts: dict[str, str]
     rejected: tuple[str, ...] = ()
     seconds: float
-    aggregation: float
-    gap: float | None
     sent: int
     received: int
+    # Reports stored by earlier versions lack these.
+    aggregation: float = 0.0
+    gap: float | None = None
 
     @property
     def train_loss(self) -> float | None:

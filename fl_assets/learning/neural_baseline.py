@@ -42,7 +42,6 @@ def neural_network(
     Raises:
         TrainingDivergedError: see :func:`fl_assets.learning.training.train_epochs`.
     """
-    torch.set_num_threads(1)
     X, y = torch.from_numpy(X_train), torch.from_numpy(np.float32(y_train))
     model = build_model(MLPConfig(), {"all": range(X.shape[1])}, prevalence, seed)
     objective = build_objective(BCEConfig(), prevalence)

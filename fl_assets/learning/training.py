@@ -91,6 +91,7 @@ def train_epochs(
         TrainingDivergedError: that loss is no number or beyond ``HOPELESS_LOSS``, times the weight
             of label 1 where that is above 1.
     """
+    _use_one_thread()
     model.train()
     batches = Minibatches(X, targets, batch_size, seed)
     chain = linear_chain(model) if closed_form else None
@@ -142,8 +143,21 @@ def _descend_by_autograd(
 
 
 @torch.no_grad()
+def infer(model: nn.Module, X: Tensor) -> Tensor:
+    """Return a model's outputs [n, k] for rows [n, d], as they are when it is not training."""
+    _use_one_thread()
+    model.eval()
+    outputs: Tensor = model(X)
+    return outputs
+
+
 def predict(model: nn.Module, X: Tensor) -> NDArray[np.float64]:
     """Return probabilities [n] of rows [n, d]."""
-    model.eval()
-    probabilities: NDArray[np.float64] = torch.sigmoid(model(X).squeeze(1).double()).numpy()
+    probabilities: NDArray[np.float64] = torch.sigmoid(infer(model, X).squeeze(1).double()).numpy()
     return probabilities
+
+
+def _use_one_thread() -> None:
+    # Models of this size lose time to a second core. The matrix library counts for each thread
+    # that calls it, and a site may answer every message in a new one.
+    torch.set_num_threads(1)

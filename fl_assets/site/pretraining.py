@@ -11,7 +11,7 @@ from torch import Tensor
 from fl_assets.learning.configs import EmbeddingConfig, OptimizerConfig
 from fl_assets.learning.losses import reconstruction_error
 from fl_assets.learning.models import build_autoencoder
-from fl_assets.learning.training import derive_seed, train_epochs
+from fl_assets.learning.training import derive_seed, infer, train_epochs
 from fl_assets.site.training import SiteRows, Update, Validation, copy_of
 
 
@@ -88,10 +88,8 @@ class AutoencoderTrainer:
     def _derive(self, use: str, round_: int) -> int:
         return derive_seed(self._seed, self._rows.hospital, use, round_)
 
-    @torch.no_grad()
     def _validate(self) -> Validation:
         X = self._rows.validation.X
         if not len(X):
             return Validation(0, None, None)
-        self.model.eval()
-        return Validation(len(X), float(reconstruction_error(self.model(X), X)), None)
+        return Validation(len(X), float(reconstruction_error(infer(self.model, X), X)), None)

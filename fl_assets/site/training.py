@@ -105,8 +105,6 @@ class SiteTrainer:
     def __init__(
         self, hospital: str, store: SiteStore, plan: LocalTraining, preprocessor: Preprocessor
     ) -> None:
-        # Models of this size lose time to a second thread.
-        torch.set_num_threads(1)
         self.rows = _open_rows(hospital, store, preprocessor)
         self._plan = plan
         self._objective = build_objective(plan.loss, preprocessor.cohort.label.prevalence)

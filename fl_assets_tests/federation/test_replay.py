@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import pytest
@@ -37,14 +37,16 @@ class Asked(NamedTuple):
 
 
 class Replay:
-    """The real client app, with one hospital that keeps its updates and sends them again.
+    """The real client app, with one hospital that keeps its updates and sends one again.
 
     Args:
-        instead: which update it sends in place of the one that it is asked for.
+        replaced: the update that it does not send.
+        by: the one that it sends in its place, once it has it.
     """
 
-    def __init__(self, instead: Mapping[Asked, Asked]) -> None:
-        self._instead = instead
+    def __init__(self, replaced: Asked, by: Asked) -> None:
+        self._replaced = replaced
+        self._by = by
         self._real = client_app.app
         self._kept: dict[Asked, RecordDict] = {}
 
@@ -55,13 +57,13 @@ class Replay:
             return reply
         config = message.content.config_records[rounds.CONFIG]
         asked = Asked(str(config[rounds.RUN]), int(str(config[rounds.ROUND])))
-        old = self._kept.get(self._instead.get(asked, asked))
+        old = self._kept.get(self._by) if asked == self._replaced else None
         self._kept.setdefault(asked, reply.content)
         return reply if old is None else Message(old, reply_to=message)
 
 
 def replaying(patch: pytest.MonkeyPatch, replaced: Asked, by: Asked) -> None:
-    patch.setattr(client_app, "app", Replay({replaced: by}))
+    patch.setattr(client_app, "app", Replay(replaced, by))
 
 
 def run(job: FederationJob) -> FederationResult:

@@ -1,6 +1,7 @@
 import copy
 import random
 from collections.abc import Callable
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -379,3 +380,35 @@ def test_derived_seeds_depend_on_every_part() -> None:
     assert len(seeds) == 6
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert derive_seed(42, "hospital-a", 1) == derive_seed(42, "hospital-a", 1)
+
+
+def test_a_new_thread_works_on_one_core_as_well(patients: tuple[Tensor, Tensor]) -> None:
+    X, y = patients
+    found: list[int] = []
+
+    def train() -> None:
+        train_epochs(
+            mlp(),
+            X,
+            y,
+            objective=BCE,
+            optimizer=OptimizerConfig(),
+            epochs=1,
+            batch_size=BATCH,
+            seed=SEED,
+        )
+
+    def work(job: Callable[[], object]) -> None:
+        job()
+        found.append(torch.get_num_threads())
+
+    before = torch.get_num_threads()
+    try:
+        for job in (train, lambda: predict(mlp(), X)):
+            torch.set_num_threads(2)
+            thread = Thread(target=work, args=(job,))
+            thread.start()
+            thread.join()
+    finally:
+        torch.set_num_threads(before)
+    assert found == [1, 1]

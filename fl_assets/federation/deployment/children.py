@@ -115,12 +115,17 @@ class Child:
             time.sleep(_POLL_SECONDS)
         return self._announced.read_text()
 
-    def check(self) -> None:
+    def check(self, patience: float = 0.0) -> None:
         """Do nothing while the process runs.
+
+        Args:
+            patience: seconds to wait for the end of a process that may be about to end.
 
         Raises:
             ProcessDiedError: it has ended.
         """
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(patience)
         if self.code is not None:
             raise ProcessDiedError(self)
 

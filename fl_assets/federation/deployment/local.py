@@ -267,7 +267,8 @@ class Deployment:
         try:
             yield
         except httpx.HTTPError as error:
-            self._superlink.check()
+            # The end of a process is seen later than that of its connections.
+            self._superlink.check(patience=1.0)
             raise LinkError(
                 f"the SuperLink at {self.address} does not answer as it should: {error}; see "
                 f"{self._superlink.log}"

@@ -25,29 +25,22 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.common.constant import ISOLATION_MODE_PROCESS
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, TASK_TOKEN_HEADER
 from flwr.supercore.object_store import ObjectStoreFactory
-from flwr.supercore.routers.runtime.tracing import RuntimeTracingMiddleware
 from flwr.superlink.cli.flower_superlink import (
     SuperLinkLifespan,
     _parse_superlink_lifespan_config,
 )
 from flwr.superlink.main import create_app as create_superlink
-from flwr.superlink.routers.control.middlewares import (
-    ControlAuthenticationMiddleware,
-    ControlEventLogMiddleware,
-    ControlLicenseMiddleware,
-    ControlSensitiveResponseMiddleware,
-)
-from flwr.superlink.routers.fleet.middlewares import FleetEventLogMiddleware
-from flwr.superlink.routers.fleet.node_auth import NodeAuthMiddleware
 from flwr.supernode.main import create_app as create_supernode
 from flwr.supernode.nodestate import NodeStateFactory
-from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
 
-from fl_assets.federation.deployment.longpoll import App, LongPoll, Receive, Scope, Send, Topics
+from fl_assets.federation.deployment.longpoll import Event as AsgiEvent
+from fl_assets.federation.deployment.longpoll import LongPoll, Receive, Scope, Send, Topics
 from fl_assets.federation.deployment.pki import ServerFiles
 
-# Untyped, since some of their globals are replaced.
-link_main: Any = import_module("flwr.superlink.main")
+# Untyped, since two of its globals are replaced.
 node_loop: Any = import_module("flwr.supernode.start_client_internal")
 
 _LINK = Topics(
@@ -70,16 +63,8 @@ _NODE = Topics(
     rings={"/v1/runtime/push-task-output": "replies"},
 )
 
-# What a middleware looks at, by its own code, where that is not every request.
-_DOMAINS = {
-    ControlSensitiveResponseMiddleware: "/v1/control/",
-    ControlAuthenticationMiddleware: "/v1/control/",
-    ControlLicenseMiddleware: "/v1/control/",
-    ControlEventLogMiddleware: "/v1/control/",
-    NodeAuthMiddleware: "/v1/fleet/",
-}
-# These do nothing unless a plugin or FLWR_TRACING_ENABLED says so, and neither is here.
-_IDLE = {FleetEventLogMiddleware, RuntimeTracingMiddleware}
+# Where every answer is given at once.
+_WHOLE = ("/v1/fleet/", "/v1/runtime/")
 
 # Modules that hand what they call to another thread.
 _HANDING_OVER = (
@@ -117,8 +102,7 @@ def serve_superlink(
         *(() if database is None else ("--database", str(database))),
     ]
     config = _parse_superlink_lifespan_config()
-    with _lean():
-        app = create_superlink(config, SuperLinkLifespan)
+    app = create_superlink(config, SuperLinkLifespan)
     _Server(LongPoll(app, _LINK), files).run(sockets=[listen])
 
 
@@ -174,39 +158,35 @@ def _stay_in_the_loop() -> None:
         vars(import_module(module))["run_in_threadpool"] = _here
 
 
-@contextmanager
-def _lean() -> Iterator[None]:
-    """Have middleware entered only by requests that it does something about.
+def _answer_at_once() -> None:
+    """Have Starlette's middleware pass on an answer as a whole.
 
-    Each layer costs a request as much as its handler does, and there are nine.
+    It makes a task and two streams per layer and request, for answers that come bit by bit, and
+    the SuperLink has nine layers. No answer of the Fleet and Runtime APIs does.
     """
-    stock = link_main._get_middleware
+    stock = BaseHTTPMiddleware.__call__
 
-    def lean() -> list[Middleware]:
-        return [
-            Middleware(_OnlyFor, prefix=_DOMAINS[m.cls], inner=m) if m.cls in _DOMAINS else m
-            for m in stock()
-            if m.cls not in _IDLE
-        ]
+    async def call(self: BaseHTTPMiddleware, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not scope["path"].startswith(_WHOLE):
+            await stock(self, scope, receive, send)
+            return
 
-    link_main._get_middleware = lean
-    try:
-        yield
-    finally:
-        link_main._get_middleware = stock
+        async def call_next(_: Request) -> Response:
+            events: list[AsgiEvent] = []
 
+            async def collect(event: AsgiEvent) -> None:
+                events.append(event)
 
-class _OnlyFor:
-    """An ASGI middleware that is in the way of some paths only."""
+            await self.app(scope, receive, collect)
+            content = b"".join(event.get("body", b"") for event in events)
+            response = Response(content, events[0]["status"])
+            response.raw_headers = list(events[0]["headers"])
+            return response
 
-    def __init__(self, app: App, prefix: str, inner: Middleware) -> None:
-        self._prefix = prefix
-        self._app = app
-        self._inner: App = inner.cls(app, *inner.args, **inner.kwargs)
+        response = await self.dispatch_func(Request(scope, receive), call_next)
+        await response(scope, receive, send)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        inside = scope["type"] == "http" and scope["path"].startswith(self._prefix)
-        await (self._inner if inside else self._app)(scope, receive, send)
+    BaseHTTPMiddleware.__call__ = call  # type: ignore[method-assign]
 
 
 @contextmanager
@@ -246,6 +226,7 @@ class _Server(uvicorn.Server):
 
     def __init__(self, api: LongPoll, tls: ServerFiles | None = None) -> None:
         _stay_in_the_loop()
+        _answer_at_once()
         self._api = api
         self._loop: asyncio.AbstractEventLoop | None = None
         super().__init__(
