@@ -58,7 +58,7 @@ def compare_runtimes(setting: Setting, home: Path, rounds: int, numbers: list[in
     }
     shown: list[Table | str] = [split_table(_TITLE, lines), *skipped, *_ratios(found)]
     first = {name: split for name, (_, split) in found[numbers[0]].items()}
-    return Report(document, shown, _judge(first))
+    return Report(document, shown, _judge(numbers[0], first))
 
 
 def _ratios(found: dict[int, dict[str, tuple[int, Split]]]) -> list[str]:
@@ -70,9 +70,11 @@ def _ratios(found: dict[int, dict[str, tuple[int, Split]]]) -> list[str]:
     return lines
 
 
-def _judge(found: dict[str, Split]) -> list[Bar]:
+def _judge(number: int, found: dict[str, Split]) -> list[Bar]:
     times = found["simulation"].total / found["inprocess"].total
-    bars = [Bar("end to end, simulation on Ray: times in process", times, RAY_GOAL)]
+    bars = [Bar(f"simulation on Ray, {number} hospitals: times in process", times, RAY_GOAL)]
     if "processes" in found and (gap := found["processes"].gap):
-        bars.append(Bar("processes: median gap, s", gap.median, GAP_GOAL, at_most=True))
+        bars.append(
+            Bar(f"processes, {number} hospitals: median gap, s", gap.median, GAP_GOAL, at_most=True)
+        )
     return bars

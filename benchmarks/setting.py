@@ -36,7 +36,7 @@ SYNTHETIC_ROWS = 5110
 VALIDATION_SHARE = 1 / 8
 """Of the rows that are not tested."""
 
-WIDTH = 140
+WIDTH = 150
 """Characters of the widest table."""
 
 Parts = NDArray[np.str_]

@@ -63,7 +63,7 @@ _NODE = Topics(
     rings={"/v1/runtime/push-task-output": "replies"},
 )
 
-# Where every answer is given at once.
+# The APIs of sites and executors; the Control API streams logs.
 _WHOLE = ("/v1/fleet/", "/v1/runtime/")
 
 # Modules that hand what they call to another thread.
@@ -162,7 +162,7 @@ def _answer_at_once() -> None:
     """Have Starlette's middleware pass on an answer as a whole.
 
     It makes a task and two streams per layer and request, for answers that come bit by bit, and
-    the SuperLink has nine layers. No answer of the Fleet and Runtime APIs does.
+    the SuperLink has nine layers. Nothing that a site or an executor asks for does.
     """
     stock = BaseHTTPMiddleware.__call__
 

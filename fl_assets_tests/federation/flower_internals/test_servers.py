@@ -11,12 +11,18 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
 
 from fl_assets.federation.flower_internals import servers
 
 NODE_LOOP = import_module("flwr.supernode.start_client_internal")
-LINK_MAIN = import_module("flwr.superlink.main")
 
 
 def calls(module: ModuleType, name: str) -> list[str]:
@@ -76,56 +82,67 @@ def test_a_node_is_woken_by_a_reply_and_tells_of_a_message(
     assert NODE_LOOP.http_request_response is connect
 
 
-def test_every_layer_of_the_link_is_one_that_we_know() -> None:
-    known = {*servers._DOMAINS, *servers._IDLE}
-    others = [m for m in LINK_MAIN._get_middleware() if m.cls not in known]
-    names = [m.cls.__name__ for m in others]
-    assert names == ["BaseHTTPMiddleware", "ProtobufTranslationMiddleware"]
-    assert {m.cls for m in LINK_MAIN._get_middleware()} >= known
+class Layers(Starlette):
+    """An app under three layers of Starlette's middleware, as Flower's are."""
+
+    def __init__(self) -> None:
+        async def read(request: Request, call_next: Any) -> Response:
+            request.state.body = await request.body()
+            response = await call_next(request)
+            response.headers["x-layer"] = "read"
+            return response
+
+        async def catch(request: Request, call_next: Any) -> Response:
+            try:
+                return await call_next(request)
+            except KeyError as error:
+                return Response(f"caught {error}", 418)
+
+        async def turn_away(request: Request, call_next: Any) -> Response:
+            if "away" in request.headers:
+                raise HTTPException(401, "go away")
+            return await call_next(request)
+
+        async def answer(request: Request) -> Response:
+            if request.state.body == b"raise":
+                raise KeyError("inside")
+            return Response(b"got " + request.state.body, 201, {"x-inner": "yes"})
+
+        layers = (catch, read, turn_away)
+        super().__init__(
+            middleware=[Middleware(BaseHTTPMiddleware, dispatch=layer) for layer in layers],
+            routes=[
+                Route(f"/v1/{api}/do", answer, methods=["POST"])
+                for api in ("fleet", "runtime", "control")
+            ],
+        )
 
 
-def test_a_layer_that_is_skipped_looks_at_nothing_but_its_domain() -> None:
-    for layer, prefix in servers._DOMAINS.items():
-        source = inspect.getsource(layer) + inspect.getsource(inspect.getmodule(layer) or layer)
-        assert prefix in source, layer
-    assert "FLWR_TRACING_ENABLED" in inspect.getsource(servers.RuntimeTracingMiddleware)
-    assert "plugin is None" in inspect.getsource(servers.FleetEventLogMiddleware)
+@pytest.mark.parametrize("api", ["fleet", "runtime", "control"])
+@pytest.mark.parametrize(
+    ("body", "headers"), [(b"hello", {}), (b"", {}), (b"raise", {}), (b"x", {"away": "1"})]
+)
+def test_an_answer_as_a_whole_is_the_answer_that_starlette_streams(
+    monkeypatch: pytest.MonkeyPatch, api: str, body: bytes, headers: dict[str, str]
+) -> None:
+    def ask() -> tuple[int, list[tuple[str, str]], bytes]:
+        client = TestClient(Layers(), raise_server_exceptions=False)
+        got = client.post(f"/v1/{api}/do", content=body, headers=headers)
+        return got.status_code, sorted(got.headers.items()), got.content
+
+    stock = BaseHTTPMiddleware.__call__
+    before = ask()
+    monkeypatch.setattr(BaseHTTPMiddleware, "__call__", stock)
+    servers._answer_at_once()
+    assert BaseHTTPMiddleware.__call__ is not stock
+    assert ask() == before
 
 
-def test_the_link_is_built_with_the_layers_that_matter() -> None:
-    stock = LINK_MAIN._get_middleware
-    with servers._lean():
-        lean = LINK_MAIN._get_middleware()
-    assert LINK_MAIN._get_middleware is stock
-    kept = [m.kwargs["inner"].cls if m.cls is servers._OnlyFor else m.cls for m in lean]
-    assert kept == [m.cls for m in stock() if m.cls not in servers._IDLE]
-
-
-def test_a_layer_is_entered_by_its_own_paths() -> None:
-    import asyncio
-
-    entered: list[str] = []
-
-    class Layer:
-        def __init__(self, app: Any, name: str) -> None:
-            self._app, self._name = app, name
-
-        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-            entered.append(f"{self._name} {scope['path']}")
-            await self._app(scope, receive, send)
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        entered.append(f"app {scope['path']}")
-
-    inner = Middleware(Layer, name="layer")  # type: ignore[arg-type]
-    wrapped = servers._OnlyFor(app, "/v1/control/", inner)
-    for path in ("/v1/control/start-run", "/v1/fleet/pull-messages"):
-        asyncio.run(wrapped({"type": "http", "path": path}, None, None))  # type: ignore[arg-type]
-    assert entered == [
-        "layer /v1/control/start-run",
-        "app /v1/control/start-run",
-        "app /v1/fleet/pull-messages",
-    ]
+def test_no_answer_of_the_hot_apis_comes_bit_by_bit() -> None:
+    for name in ("flwr.superlink.routers.fleet.router", "flwr.supercore.routers.runtime.router"):
+        module = import_module(name)
+        assert "StreamingResponse" not in inspect.getsource(module)
+        assert "Iterator[" not in inspect.getsource(module)
 
 
 def test_modules_hand_their_work_over_by_the_name_that_we_replace() -> None:
