@@ -48,6 +48,31 @@ def test_adding_a_hospital_is_one_entry() -> None:
     assert more.bucket_uri("c", Path("/data")) == "file:///data/sites/c"
 
 
+@pytest.mark.parametrize(
+    ("number", "first", "last"),
+    [(1, "hospital-1", "hospital-1"), (100, "hospital-001", "hospital-100")],
+)
+def test_virtual_hospitals_are_one_number(number: int, first: str, last: str) -> None:
+    found = make(simulated=True, hospitals=number)
+    names = found.hospital_names
+    assert (len(names), names[0], names[-1]) == (number, first, last)
+    assert names == sorted(names)
+    assert {hospital.share for hospital in found.hospitals} == {1.0}
+    # Dagster passes it on as JSON.
+    assert Consortium.model_validate_json(found.model_dump_json()) == found
+
+
+def test_a_real_consortium_names_its_hospitals() -> None:
+    told = refused(hospitals=100)
+    assert "hospitals: 100 is a number" in told
+    assert "`simulated: true`" in told
+
+
+@pytest.mark.parametrize("number", [0, -3, True, 2.5])
+def test_no_number_of_hospitals(number: object) -> None:
+    assert "hospitals: " in refused(simulated=True, hospitals=number)
+
+
 def test_an_unknown_hospital() -> None:
     with pytest.raises(UnknownHospitalError, match=r"'x'.* a, b"):
         make().hospital("x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import yaml
@@ -66,16 +67,17 @@ def settings_of(home: Path) -> Settings:
     )
 
 
-def build_world(home: Path, rows: int = 600, seed: int = 1) -> Settings:
+def build_world(home: Path, rows: int = 600, seed: int = 1, **changes: Any) -> Settings:
     """Write a consortium of three hospitals with records, partitions and profiles into ``home``.
 
     Args:
         home: an empty folder.
         rows: synthetic patients over all hospitals.
         seed: of the synthetic patients.
+        changes: to the consortium's file.
     """
     (home / "recipes").mkdir()
-    (home / "consortium.yaml").write_text(yaml.safe_dump(CONSORTIUM))
+    (home / "consortium.yaml").write_text(yaml.safe_dump(CONSORTIUM | changes))
     for name, recipe in RECIPES.items():
         (home / "recipes" / f"{name}.yaml").write_text(yaml.safe_dump(recipe))
     (home / "recipes" / "sweeps").mkdir()

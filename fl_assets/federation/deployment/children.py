@@ -79,6 +79,8 @@ class Child:
         self._announced.unlink(missing_ok=True)
         home = folder / name
         home.mkdir(exist_ok=True)
+        # It may quote a patient.
+        self.log.touch(0o600)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", module, arguments.model_dump_json()],

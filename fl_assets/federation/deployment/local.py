@@ -84,6 +84,7 @@ class Deployment:
         self._authority = authority or Authority()
         self._changing = RLock()
         self._sites: dict[str, Site] = {}
+        self._superlink: Child | None = None
         self._server: Child | None = None
         self.address = ""
 
@@ -113,6 +114,8 @@ class Deployment:
         """End everything; without asking, for nothing holds what must be saved."""
         for child in self.processes:
             child.kill()
+        if self.address:
+            self._control.close()
         if self._terminal is not None:
             os.close(self._terminal)
         shutil.rmtree(self._keys)
@@ -122,9 +125,8 @@ class Deployment:
     @property
     def processes(self) -> list[Child]:
         """Those that should run."""
-        link = getattr(self, "_superlink", None)
-        children = [link, self._server, *(p for s in self._sites.values() for p in s.processes)]
-        return [child for child in children if child is not None]
+        servers = [child for child in (self._superlink, self._server) if child is not None]
+        return [*servers, *(child for site in self._sites.values() for child in site.processes)]
 
     def run(self, job: FederationJob) -> FederationResult:
         """Train; see :meth:`fl_assets.federation.runtimes.base.Runtime.run`.
@@ -147,18 +149,9 @@ class Deployment:
         try:
             with self._link():
                 run_id = self._control.start(bundle(), order.to_wire())
-            while server.code is None:
-                self._superlink.check()
-                self._let_go_of_dead_sites()
-                time.sleep(_POLL_SECONDS)
-            if server.code != 0:
-                self._explain(run_id, server)
-        except BaseException:
+            self._follow(run_id, server)
+        finally:
             server.kill()
-            with suppress(httpx.HTTPError, UnboundLocalError):
-                self._control.stop(run_id)
-            raise
-        server.kill()
         return load_result(open_store(job.output), job.run)
 
     def kill_site(self, name: str) -> None:
@@ -166,14 +159,16 @@ class Deployment:
         with self._changing:
             site = self._sites[name]
             site.kill()
-        # Else the link would believe in it for another minute, and not let it in again.
-        with suppress(httpx.HTTPError):
-            say_goodbye(self.address, self.ca, site.key, site.node_id)
+            # Else the link would believe in it for another minute, and not let it in again.
+            with suppress(httpx.HTTPError):
+                say_goodbye(self.address, self.ca, site.key, site.node_id)
 
     def start_site(self, name: str) -> None:
-        """Start a site that was killed, with the key that it had, and wait until it is ready."""
+        """Start a site again, with the key that it had, and wait until it is ready."""
         with self._changing:
             site = self._sites[name]
+            if site.processes:
+                self.kill_site(name)
             site.start_executor()
             site.start_node(self.address)
         self._await_sites([site])
@@ -246,21 +241,41 @@ class Deployment:
                 )
             time.sleep(_POLL_SECONDS)
 
-    def _let_go_of_dead_sites(self) -> None:
-        for name, site in self._sites.items():
-            with self._changing:
-                dead = [child for child in site.processes if child.code is not None]
-            if dead:
-                log.warning("%s is out of the run: %s", name, ProcessDiedError(dead[0]))
-                self.kill_site(name)
+    def _follow(self, run_id: int, server: Child) -> None:
+        """Wait for the end of a run, whose server is a process.
 
-    def _explain(self, run_id: int, server: Child) -> None:
-        """Raise what the server app raised; if it had no time to say it, that it died."""
-        with self._link():
-            status = self._control.status(run_id)
-        if status.ended and status.details:
-            raise RunFailedError(f"{status.details}\n(logs: {self.folder})")
-        raise ProcessDiedError(server)
+        Raises:
+            RunFailedError: the server app raised.
+            ProcessDiedError: the SuperLink or the server died.
+        """
+        try:
+            while server.code is None:
+                self._check_link()
+                self._let_go_of_dead_sites()
+                time.sleep(_POLL_SECONDS)
+        finally:
+            if server.code != 0:
+                # A run that has failed by itself is over already.
+                with suppress(httpx.HTTPError):
+                    self._control.stop(run_id)
+        if server.code != 0:
+            with self._link():
+                failure = self._control.failure(run_id)
+            if failure:
+                raise RunFailedError(f"{failure}\n(logs: {self.folder})")
+            raise ProcessDiedError(server)
+
+    def _let_go_of_dead_sites(self) -> None:
+        with self._changing:
+            for name, site in self._sites.items():
+                dead = [child for child in site.processes if child.code is not None]
+                if dead:
+                    log.warning("%s is out of the run: %s", name, ProcessDiedError(dead[0]))
+                    self.kill_site(name)
+
+    def _check_link(self, patience: float = 0.0) -> None:
+        if self._superlink is not None:
+            self._superlink.check(patience)
 
     @contextmanager
     def _link(self) -> Iterator[None]:
@@ -268,10 +283,10 @@ class Deployment:
             yield
         except httpx.HTTPError as error:
             # The end of a process is seen later than that of its connections.
-            self._superlink.check(patience=1.0)
+            self._check_link(patience=1.0)
             raise LinkError(
-                f"the SuperLink at {self.address} does not answer as it should: {error}; see "
-                f"{self._superlink.log}"
+                f"the SuperLink at {self.address} does not answer as it should: {error}; see its "
+                f"log in {self.folder}"
             ) from error
 
 

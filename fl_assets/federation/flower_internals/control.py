@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -27,21 +26,6 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 ONLINE = "online"
-
-
-@dataclass(frozen=True)
-class RunStatus:
-    """Where a run is.
-
-    Attributes:
-        ended: whether it is over.
-        completed: whether it ended well.
-        details: why not.
-    """
-
-    ended: bool
-    completed: bool
-    details: str
 
 
 class Control:
@@ -78,14 +62,18 @@ class Control:
         )
         return int(self._client.StartRun(request).run_id)
 
-    def status(self, run_id: int) -> RunStatus:
-        """Return where a run is."""
-        run = self._client.ListRuns(ListRunsRequest(run_id=run_id)).run_dict[run_id].status
-        return RunStatus(run.status == "finished", run.sub_status == "completed", run.details)
+    def failure(self, run_id: int) -> str:
+        """Return why a run failed; empty where it has not."""
+        runs = self._client.ListRuns(ListRunsRequest(run_id=run_id)).run_dict
+        return str(runs[run_id].status.details)
 
     def stop(self, run_id: int) -> None:
         """End a run; what is under way for it is dropped."""
         self._client.StopRun(StopRunRequest(run_id=run_id))
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._client.close()
 
 
 def say_goodbye(address: str, ca: bytes, key: Path, node_id: int) -> None:

@@ -151,7 +151,7 @@ def test_a_run_is_of_the_installed_app_and_the_jobs_hospitals(
     job = make_job("two", shared_world)
     pair = {name: job.sites[name] for name in ("hospital-a", "hospital-c")}
     result = deployment.run(job.model_copy(update={"sites": pair}))
-    assert control.status(run_id).details == REFUSED
+    assert control.failure(run_id) == REFUSED
     assert [set(r.sites) for r in result.history.rounds] == [set(pair)] * 2
 
 
@@ -202,7 +202,7 @@ def lost(settings: Settings, job: FederationJob) -> bool:
 def test_a_site_that_hangs_costs_a_round_its_deadline(
     deployment: Deployment, make_job: MakeJob, shared_world: Settings
 ) -> None:
-    job = make_job("hangs", shared_world, rounds=20, quorum=2, round_deadline=2.0)
+    job = make_job("hangs", shared_world, rounds=20, quorum=2, round_deadline=5.0)
     hanging = [c for c in deployment.processes if c.name.startswith("hospital-a")]
     with running(deployment, job, shared_world, rounds=2) as run:
         for child in hanging:
@@ -214,19 +214,19 @@ def test_a_site_that_hangs_costs_a_round_its_deadline(
     late = [r for r in run.result.history.rounds if "hospital-a" in r.dropouts]
     assert late
     assert {r.dropouts["hospital-a"] for r in late} == {"no reply before the round's deadline"}
-    assert max(r.seconds for r in late) < 2.0 + 3.0
+    assert max(r.seconds for r in late) < 5.0 + 3.0
 
 
 @pytest.mark.faults
 def test_a_run_whose_sites_are_all_killed_fails_clean(
     deployment: Deployment, make_job: MakeJob, shared_world: Settings
 ) -> None:
-    job = make_job("all", shared_world, rounds=200, quorum=2, round_deadline=3.0)
+    job = make_job("all", shared_world, rounds=200, quorum=2, round_deadline=5.0)
     with running(deployment, job, shared_world, rounds=1) as run:
         before = time.monotonic()
         for name in job.sites:
             deployment.kill_site(name)
-    assert time.monotonic() - before < 3.0 + 30.0
+    assert time.monotonic() - before < 5.0 + 30.0
     assert "QuorumNotReachedError" in str(run.error)
     assert {c.name for c in deployment.processes} == {"superlink"}
     assert marked(deployment.folder) == _known(deployment)

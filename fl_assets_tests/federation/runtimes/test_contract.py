@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +23,7 @@ from fl_assets.settings import Settings
 from fl_assets.storage import ObjectNotFoundError
 from fl_assets.tracking.runs import Tracking
 from fl_assets_tests.federation.conftest import MakeJob
+from fl_assets_tests.federation.family import descendants
 from fl_assets_tests.federation.test_resumption import killed_after
 
 MLP: dict[str, Any] = {
@@ -56,20 +55,6 @@ def _adopting() -> Iterator[None]:
     assert libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
     yield
     libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
-
-
-def descendants() -> set[int]:
-    """Processes below this one that still run."""
-    table = subprocess.run(
-        ["ps", "-eo", "pid=,ppid=,stat=,comm="], capture_output=True, text=True, check=True
-    )
-    rows = [line.split(None, 3) for line in table.stdout.splitlines()]
-    parents = {int(p): int(parent) for p, parent, state, name in rows if state[0] != "Z"}
-    lookers = {int(p) for p, _, _, name in rows if name == "ps"}
-    found = {os.getpid()}
-    while more := {p for p, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found - {os.getpid()} - lookers
 
 
 def bits(result: FederationResult) -> bytes:

@@ -31,6 +31,7 @@ from fl_assets.learning.models import model_for
 from fl_assets.learning.weights import weights_to_bytes
 from fl_assets.settings import Settings
 from fl_assets_tests.federation.conftest import MakeJob
+from fl_assets_tests.federation.family import descendants
 
 
 @contextmanager
@@ -69,11 +70,11 @@ def test_a_process_that_had_ray_before_is_not_opened_to_the_network() -> None:
 @pytest.mark.services
 def test_ray_listens_on_loopback_wants_a_token_and_leaves_the_process_as_it_was() -> None:
     variables, handler = dict(os.environ), signal.getsignal(signal.SIGTERM)
-    before = listening()
+    before = descendants()
     with _ray(1):
         import ray
 
-        opened = listening() - before
+        hosts = listening(descendants() - before)
         # The same question with and without the token, of a process that Ray did not start.
         ask = f"import ray; ray.init({ray.get_runtime_context().gcs_address!r})"
         known = dict(os.environ)
@@ -82,24 +83,33 @@ def test_ray_listens_on_loopback_wants_a_token_and_leaves_the_process_as_it_was(
             subprocess.run([sys.executable, "-c", ask], env=env, capture_output=True, text=True)
             for env in (known, stranger)
         ]
-    assert {host for host, _ in opened} == {"127.0.0.1"}
+    assert hosts == {"127.0.0.1"}
     assert [answer.returncode == 0 for answer in answers] == [True, False], answers
     assert "Authentication" in answers[1].stderr
     assert dict(os.environ) == variables
     assert signal.getsignal(signal.SIGTERM) is handler
-    assert listening() <= before
 
 
-def listening() -> set[tuple[str, int]]:
-    """Addresses that somebody on this machine listens on, IPv4 in either notation."""
+def listening(processes: set[int]) -> set[str]:
+    """Addresses that processes listen on, IPv4 in either notation."""
+    links = [link for p in processes for link in Path(f"/proc/{p}/fd").glob("*")]
+    sockets = {target(link) for link in links}
     found = set()
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            _, local, _, state, *_ = line.split()
-            host, port = local.split(":")
-            if state == "0A":
-                found.add((socket.inet_ntoa(bytes.fromhex(host[-8:])[::-1]), int(port, 16)))
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A" and f"socket:[{inode}]" in sockets:
+                host = local.split(":")[0][-8:]
+                found.add(socket.inet_ntoa(bytes.fromhex(host)[::-1]))
     return found
+
+
+def target(link: Path) -> str | None:
+    """Where a link points to, None if it is gone."""
+    try:
+        return str(link.readlink())
+    except OSError:
+        return None
 
 
 @pytest.mark.faults
@@ -158,16 +168,12 @@ def test_a_worker_that_dies_is_replaced_and_its_message_tried_again(
 
 
 def waiting_for(lock: Path) -> list[int]:
-    """Other processes that have a file open."""
-    found = []
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            opened = link.readlink()
-        except OSError:
-            continue
-        if opened == lock and int(link.parts[2]) != os.getpid():
-            found.append(int(link.parts[2]))
-    return found
+    """Processes below this one that have a file open."""
+    return [
+        process
+        for process in descendants()
+        if str(lock) in map(target, Path(f"/proc/{process}/fd").glob("*"))
+    ]
 
 
 @pytest.mark.services
