@@ -48,7 +48,13 @@ def test_the_graph_is_grouped_and_described(server: DagsterServer) -> None:
         "ingest": {"raw_dataset", "validated_dataset", "hospital_uploads"},
         "hospital": set(CHAIN),
         "baselines": {"local_baseline", "centralized_baseline"},
-        "federation": {"preprocessor", "recipe", "federated_model", "federated_evaluation"},
+        "federation": {
+            "preprocessor",
+            "recipe",
+            "recipe_sweep",
+            "federated_model",
+            "federated_evaluation",
+        },
         "governance": {"model_comparison", "champion_model"},
     }
 
