@@ -70,11 +70,13 @@ class StockRuntime:
             folder = Path(home)
             control = _start(folder, job.sites, stack)
             run = control.start(build_fab(_pyproject(job)), {})
-            while not (status := control.status(run)).ended:
+            output = open_store(job.output)
+            # The server app stores its result last, and Flower gives a reason to a failed run only.
+            while not output.exists(f"runs/{job.run}/history.json"):
+                if failure := control.failure(run):
+                    raise StockError(f"the run failed: {failure}\n{_last_lines(folder)}")
                 time.sleep(POLL_SECONDS)
-            if not status.completed:
-                raise StockError(f"the run failed: {status.details}\n{_last_lines(folder)}")
-        return load_result(open_store(job.output), job.run)
+        return load_result(output, job.run)
 
 
 def _start(folder: Path, sites: dict[str, str], stack: ExitStack) -> Control:
