@@ -39,6 +39,20 @@ Name = Annotated[str, AfterValidator(_check_name)]
 BucketPattern = Annotated[str, AfterValidator(_check_bucket)]
 
 
+class PrivacyBudget(StrictModel):
+    """What a hospital lets be learnt of its patients, over the whole life of its data.
+
+    Attributes:
+        epsilon, delta: cap of everything that was ever charged to its ledger, composed.
+        unprotected_runs: whether recipes without `privacy` may train too. The ledger notes each,
+            and its figure then holds for the protected runs alone.
+    """
+
+    epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3.0
+    delta: Annotated[float, Field(gt=0, lt=1e-2)] = 1e-5
+    unprotected_runs: bool = False
+
+
 class Hospital(StrictModel):
     """One member of the consortium.
 
@@ -47,12 +61,14 @@ class Hospital(StrictModel):
         title: what people call it.
         bucket: where its site store is; the consortium's pattern unless given.
         share: relative number of rows it gets when a public data set is dealt out (simulation).
+        privacy_budget: its own; the consortium's unless given.
     """
 
     name: Name
     title: str = ""
     bucket: BucketPattern | None = None
     share: Annotated[float, Field(gt=0)] = 1.0
+    privacy_budget: PrivacyBudget | None = None
 
 
 class SplitFractions(StrictModel):
@@ -118,6 +134,8 @@ class Consortium(StrictModel):
         bucket: pattern of a site bucket's URI with ``{home}`` and ``{hospital}``; every hospital
             has a bucket of its own.
         minimum_cell: smallest number of people a released count may stand for.
+        privacy_budget: of every hospital that has none of its own. If None, the defaults, with
+            unprotected runs in a simulated consortium alone.
         routine: recipes that the main job and the monthly schedule train, the others being
             experiments to run by name; all of them if None.
         hospitals: its members. A simulated consortium may give their number instead:
@@ -130,6 +148,7 @@ class Consortium(StrictModel):
     bucket: BucketPattern = "file://{home}/sites/{hospital}"
     split: SplitFractions
     minimum_cell: Annotated[int, Field(ge=1)] = 5
+    privacy_budget: PrivacyBudget | None = None
     hospitals: Annotated[tuple[Hospital, ...], Field(min_length=1)]
     simulation: Simulation = Simulation()
     promotion: PromotionGates = PromotionGates()
@@ -185,6 +204,15 @@ class Consortium(StrictModel):
             if hospital.name == name:
                 return hospital
         raise UnknownHospitalError(name, self.hospital_names)
+
+    def budget(self, name: str) -> PrivacyBudget:
+        """Return the privacy budget of a hospital.
+
+        Raises:
+            UnknownHospitalError: there is none of that name.
+        """
+        own = self.hospital(name).privacy_budget or self.privacy_budget
+        return own or PrivacyBudget(unprotected_runs=self.simulated)
 
     def bucket_uri(self, name: str, home: Path) -> str:
         """Return the URI of a hospital's site store, ``home`` being the data folder."""

@@ -12,11 +12,14 @@ from pydantic import Field, model_validator
 from fl_assets.config import ConfigFileError, StrictModel, load_yaml_model
 from fl_assets.federation.strategies.configs import (
     FedAvgConfig,
+    KrumConfig,
+    MedianConfig,
     NonNegative,
     NormBound,
     Positive,
     ProximalConfig,
     StrategyConfig,
+    TrimmedMeanConfig,
 )
 from fl_assets.learning.configs import (
     BCEConfig,
@@ -26,9 +29,13 @@ from fl_assets.learning.configs import (
     ModelConfig,
     OptimizerConfig,
 )
+from fl_assets.privacy.configs import PrivacyConfig, SecureAggregationConfig
 
 SUFFIX = ".yaml"
 _NAME = re.compile(r"^[a-z0-9][a-z0-9_-]*$")
+
+
+FeatureWeight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class LocalLayersConfig(StrictModel):
@@ -96,7 +103,13 @@ class Recipe(StrictModel):
         norm_bound: on updates, before they count.
         personalisation: what each hospital keeps for itself; nothing if None.
         pretraining: of an ``embedding`` model's encoder; none if None.
+        privacy: differential privacy at the sites; none if None.
+        secure_aggregation: masked sums; every update is seen by the server if None.
+        average_rounds: of so many last rounds the mean of the global models is the run's model
+            (Polyak & Juditsky 1992); 1 takes the last one.
         preprocessor: ``public`` clinical constants or pooled ``moments`` of the profiles.
+        features: weight of each feature by its name, those not named being left out; all with
+            weight 1 if None.
         seed: every random choice of the run derives from it.
     """
 
@@ -115,7 +128,11 @@ class Recipe(StrictModel):
     norm_bound: NormBound = NormBound()
     personalisation: PersonalisationConfig | None = None
     pretraining: PretrainingConfig | None = None
+    privacy: PrivacyConfig | None = None
+    secure_aggregation: SecureAggregationConfig | None = None
+    average_rounds: Annotated[int, Field(ge=1)] = 1
     preprocessor: Literal["public", "moments"] = "public"
+    features: dict[str, FeatureWeight] | None = None
     seed: int = 42
 
     @model_validator(mode="after")
@@ -130,6 +147,44 @@ class Recipe(StrictModel):
             raise ValueError(
                 f"this {self.model.kind} has no norm layers to keep at home: give it "
                 "`norm: layer`, or choose `layers: head`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _privacy_covers_all_that_leaves(self) -> Recipe:
+        if self.privacy is None:
+            return self
+        if self.pretraining is not None:
+            raise ValueError("pretraining adds no noise: leave it out, or `privacy`")
+        if self.preprocessor != "public":
+            raise ValueError(
+                "moments of the patients' own values are a release without noise: with `privacy` "
+                "choose `preprocessor: public`"
+            )
+        if (self.local_epochs, self.batch_size) != (1, 32):
+            raise ValueError(
+                "with `privacy` a round has `privacy.steps` steps with `privacy.sampling_rate` of "
+                "the rows each: leave `local_epochs` and `batch_size` out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _masked_sums_suffice(self) -> Recipe:
+        if self.secure_aggregation is not None and isinstance(
+            self.strategy, MedianConfig | TrimmedMeanConfig | KrumConfig
+        ):
+            raise ValueError(
+                f"{self.strategy.kind} looks at single updates, which `secure_aggregation` hides: "
+                "choose fedavg, fedprox or a server optimiser, or leave one of the two out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _averages_its_own_rounds(self) -> Recipe:
+        if self.average_rounds > self.rounds:
+            raise ValueError(
+                f"average_rounds is {self.average_rounds} and there are {self.rounds} rounds: "
+                "lower it"
             )
         return self
 

@@ -1,0 +1,1 @@
+"""Privacy: accounting, noise, the ledger, secure sums, audits. Knows neither Flower nor Dagster."""
