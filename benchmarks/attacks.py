@@ -84,6 +84,6 @@ def _arrays(content: RecordDict) -> Arrays:
 def run_attacked(job: FederationJob, hospital: str, attack: Attack) -> FederationResult:
     """Run a job in this process, as the in-process runtime does, with a hostile hospital."""
     run_config, run_id = job.run_config(), time.time_ns() % 2**32
-    grid = InProcessGrid(HostileApp(hospital, attack), job.sites, run_config, run_id)
+    grid = InProcessGrid(HostileApp(hospital, attack), job.nodes(), run_config, run_id)
     server_app(grid, Context(run_id, 1, {}, RecordDict(), run_config))
     return load_result(open_store(job.output), job.run)

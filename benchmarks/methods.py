@@ -151,7 +151,9 @@ class _Fold:
         def score(rows: pd.DataFrame) -> Scores:
             return predict(model, torch.from_numpy(preprocessor.transform(rows)))
 
-        return _Model(score, operating_threshold(result.history))
+        return _Model(
+            score, operating_threshold(result.history, preprocessor.cohort.label.prevalence)
+        )
 
 
 def _without_indicators(spec: CohortSpec) -> CohortSpec:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks.methods import AGE, CENTRAL, MAJORITY, FoldTask
 from benchmarks.setting import write_sites
+from fl_assets.consortium import PrivacyBudget
 from fl_assets.coordinator.training import operating_threshold
 from fl_assets.federation.job import FederationJob
 from fl_assets.federation.recipe import Recipe
@@ -23,7 +24,7 @@ from fl_assets.learning import baselines, metrics
 from fl_assets.learning.baselines import Baseline
 from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.models import model_for
-from fl_assets.learning.training import predict
+from fl_assets.learning.training import derive_seed, predict
 from fl_assets.learning.weights import Weights, weights_from_bytes
 from fl_assets.site.evaluation import labels
 from fl_assets.site.partitions import load_manifest, load_part
@@ -52,7 +53,13 @@ class FoldScores:
     test_to_train: float
 
 
-class _Fold:
+class Fold:
+    """A fold's hospitals in real stores, and what each method says of their test rows.
+
+    Attributes:
+        scores, thresholds: as of :class:`FoldScores`, so far.
+    """
+
     def __init__(self, task: FoldTask, home: Path) -> None:
         self.task, self.home = task, home
         self.stores = write_sites(task.setting, task.parts, home / "sites")
@@ -68,6 +75,7 @@ class _Fold:
         self.thresholds: dict[str, float] = {}
 
     def reference(self, name: str, fit: Callable[..., Baseline]) -> None:
+        """Fit a baseline on the pooled rows and score with it."""
         spec = self.task.setting.spec
         X_val, y_val = self.public.transform(self.validation), labels(self.validation, spec)
         fitted = fit(
@@ -84,39 +92,67 @@ class _Fold:
             for hospital, rows in self.test.items()
         }
 
-    def recipe(self, recipe: Recipe) -> None:
+    def recipe(self, recipe: Recipe, draw: int | None = None) -> None:
+        """Train a recipe and score with its model.
+
+        Args:
+            recipe: what to train.
+            draw: of the noise of a private one, which is a method of its own then.
+        """
+        name = recipe.name if draw is None else drawn(recipe.name, draw)
+        preprocessor = self.public.weighted(recipe.features)
         job = FederationJob(
-            run=recipe.name,
+            run=name,
             recipe=recipe,
-            preprocessor=self.public,
-            sites={name: store.uri for name, store in self.stores.items()},
+            preprocessor=preprocessor,
+            sites={hospital: store.uri for hospital, store in self.stores.items()},
             output=(self.home / "coordinator").as_uri(),
+            # Every draw is charged like a training of its own.
+            budgets=dict.fromkeys(self.stores, PrivacyBudget(epsilon=1e6, unprotected_runs=True)),
+            noise_seed=None if draw is None else derive_seed(self.task.seed, draw),
         )
         result = InProcessRuntime().run(job)
-        threshold = operating_threshold(result.history)
+        threshold = operating_threshold(result.history, self.public.cohort.label.prevalence)
 
         def score(weights: Weights, rows: pd.DataFrame) -> Scores:
-            model = model_for(recipe.model, self.public, recipe.seed)
+            model = model_for(recipe.model, preprocessor, recipe.seed)
             model.load_state_dict({k: torch.from_numpy(v) for k, v in weights.items()})
-            return predict(model, torch.from_numpy(self.public.transform(rows)))
+            return predict(model, torch.from_numpy(preprocessor.transform(rows)))
 
-        self.thresholds[recipe.name] = threshold
-        self.scores[recipe.name] = {
-            name: score(result.weights, rows) for name, rows in self.test.items()
+        self.thresholds[name] = threshold
+        self.scores[name] = {
+            hospital: score(result.weights, rows) for hospital, rows in self.test.items()
         }
         if recipe.personalisation is not None:
-            own = recipe.name + PERSONAL
+            own = name + PERSONAL
             self.thresholds[own] = threshold
             self.scores[own] = {
-                name: score(weights_from_bytes(store.get(f"personal/{job.run}.npz")), rows)
-                for (name, store), rows in zip(self.stores.items(), self.test.values(), strict=True)
+                hospital: score(weights_from_bytes(store.get(f"personal/{job.run}.npz")), rows)
+                for (hospital, store), rows in zip(
+                    self.stores.items(), self.test.values(), strict=True
+                )
             }
+
+    def found(self) -> FoldScores:
+        """Return what there is."""
+        tested = sum(len(rows) for rows in self.test.values())
+        return FoldScores(
+            labels={name: labels(rows, self.task.setting.spec) for name, rows in self.test.items()},
+            scores=self.scores,
+            thresholds=self.thresholds,
+            test_to_train=tested / len(self.train),
+        )
+
+
+def drawn(recipe: str, draw: int) -> str:
+    """Return the name of one draw of a private recipe's noise."""
+    return f"{recipe}-draw-{draw}"
 
 
 def score_recipes(task: FoldTask) -> FoldScores:
     """Fit the references and every recipe on a fold's training rows; score its test rows."""
     with TemporaryDirectory() as home:
-        fold = _Fold(task, Path(home))
+        fold = Fold(task, Path(home))
         spec = task.setting.spec
         age = fold.public.feature_names.index(spec.age_column)
         fold.reference(MAJORITY, baselines.majority_class)
@@ -124,10 +160,4 @@ def score_recipes(task: FoldTask) -> FoldScores:
         fold.reference(CENTRAL, baselines.logistic_regression)
         for recipe in task.recipes.values():
             fold.recipe(recipe)
-        tested = sum(len(rows) for rows in fold.test.values())
-        return FoldScores(
-            labels={name: labels(rows, spec) for name, rows in fold.test.items()},
-            scores=fold.scores,
-            thresholds=fold.thresholds,
-            test_to_train=tested / len(fold.train),
-        )
+        return fold.found()

@@ -86,9 +86,9 @@ def summarise(results: list[FoldScores], folds: int) -> list[Row]:
     """Return the rows of the table; ``results`` holds whole repeats of so many folds."""
     found = []
     ratio = results[0].test_to_train
-    central = [_pooled(result, CENTRAL)[Metric.AUROC] for result in results]
+    central = [pooled_figures(result, CENTRAL)[Metric.AUROC] for result in results]
     for method in results[0].scores:
-        figures = [_pooled(result, method) for result in results]
+        figures = [pooled_figures(result, method) for result in results]
         gap = paired_difference([f[Metric.AUROC] for f in figures], central, test_to_train=ratio)
         over = {metric: spread(f[metric] for f in figures) for metric in COLUMNS}
         worst = min(_hospitals(results, method, folds), key=lambda h: h.auroc, default=None)
@@ -96,7 +96,8 @@ def summarise(results: list[FoldScores], folds: int) -> list[Row]:
     return found
 
 
-def _pooled(result: FoldScores, method: str) -> dict[Metric, float | None]:
+def pooled_figures(result: FoldScores, method: str) -> dict[Metric, float | None]:
+    """Return a method's figures on the test rows of all hospitals together."""
     y = np.concatenate([result.labels[name] for name in result.labels])
     scores = np.concatenate([result.scores[method][name] for name in result.labels])
     chosen = result.thresholds[method]

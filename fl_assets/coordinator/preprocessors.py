@@ -11,11 +11,8 @@ from fl_assets.cohorts.spec import CohortSpec
 from fl_assets.config import StrictModel
 from fl_assets.coordinator import documents
 from fl_assets.errors import FlAssetsError
-from fl_assets.learning.features import (
-    MomentsUnavailableError,
-    Preprocessor,
-    PreprocessorKind,
-)
+from fl_assets.federation.recipe import Recipe
+from fl_assets.learning.features import MomentsUnavailableError, Preprocessor
 from fl_assets.settings import Settings
 from fl_assets.site.pooling import pooled
 from fl_assets.site.profile import HospitalProfile, load_profile, pool_moments
@@ -52,17 +49,18 @@ class Preprocessors(StrictModel):
         parts = self.public.version + (self.moments.version if self.moments else "")
         return hashlib.sha256(parts.encode()).hexdigest()[:12]
 
-    def of_kind(self, kind: PreprocessorKind) -> Preprocessor:
-        """Return the preprocessor of a kind.
+    def of(self, recipe: Recipe) -> Preprocessor:
+        """Return the preprocessor of a recipe: of its kind, with its features.
 
         Raises:
-            MomentsUnavailableError: ``moments`` was asked for and does not exist.
+            MomentsUnavailableError: it asks for ``moments``, which do not exist.
+            UnknownFeatureError: it weighs a feature that the cohort does not have.
         """
-        if kind == "public":
-            return self.public
+        if recipe.preprocessor == "public":
+            return self.public.weighted(recipe.features)
         if self.moments is None:
             raise MomentsUnavailableError(", ".join(self.withheld))
-        return self.moments
+        return self.moments.weighted(recipe.features)
 
 
 def build_preprocessors(

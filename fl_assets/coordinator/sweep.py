@@ -189,7 +189,7 @@ def _train(settings: Settings, recipe: Recipe, number: int, inputs: str) -> Fede
         job = FederationJob(
             run=f"sweep-{inputs}-{number:05d}",
             recipe=recipe,
-            preprocessor=preprocessors.of_kind(recipe.preprocessor),
+            preprocessor=preprocessors.of(recipe),
             sites={name: settings.site_uri(name) for name in ready_sites(settings)},
             output=Path(scratch).as_uri(),
             resume=False,

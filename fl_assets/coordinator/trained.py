@@ -37,7 +37,7 @@ def trained_model(
     Raises:
         OutdatedModelError: the preprocessor is not the one it was trained with.
     """
-    preprocessor = load_preprocessors(store).of_kind(release.recipe.preprocessor)
+    preprocessor = load_preprocessors(store).of(release.recipe)
     if preprocessor.version != release.preprocessor:
         raise OutdatedModelError(release.recipe.name)
     model = model_for(release.recipe.model, preprocessor, release.recipe.seed)

@@ -90,7 +90,7 @@ def train(
             f"{len(sites)} have them: materialise hospital_partitions"
         )
     store = settings.coordinator_store()
-    preprocessor = load_preprocessors(store).of_kind(recipe.preprocessor)
+    preprocessor = load_preprocessors(store).of(recipe)
     run = _run_name(recipe, preprocessor, sites)
     tracking = Tracking(settings.tracking_uri, settings.consortium.name)
     registry = Registry(tracking, settings.model_name)
@@ -133,7 +133,7 @@ def train(
 def is_current(settings: Settings, recipe: Recipe, release: ReleaseRecord) -> bool:
     """Tell whether a release is what training the recipe on today's partitions would give."""
     store = settings.coordinator_store()
-    preprocessor = load_preprocessors(store).of_kind(recipe.preprocessor)
+    preprocessor = load_preprocessors(store).of(recipe)
     return release.run == _run_name(recipe, preprocessor, ready_sites(settings))
 
 
@@ -177,14 +177,15 @@ def _params(
     }
 
 
-def operating_threshold(history: FederationHistory) -> float:
+def operating_threshold(history: FederationHistory, prevalence: float) -> float:
     """Return the threshold that ships with the model.
 
     The mean of the thresholds that the sites chose for 80 % specificity on validation rows,
-    weighted by those rows; 0.5 where no site could choose one.
+    weighted by those rows. Where no site tells one, as under differential privacy, it is the
+    cohort's public prevalence: whoever is above the average risk.
     """
     chosen = weighted_mean([(r.threshold, r.examples) for r in history.final.values()])
-    return 0.5 if chosen is None else chosen
+    return prevalence if chosen is None else chosen
 
 
 def _register(
@@ -195,7 +196,7 @@ def _register(
     sites: Mapping[str, PartitionManifest],
 ) -> ReleaseRecord:
     recipe, history = job.recipe, result.history
-    threshold = operating_threshold(history)
+    threshold = operating_threshold(history, job.preprocessor.cohort.label.prevalence)
     tracking = registry.tracking
     uri = log_model(tracking, mlflow_run, result.weights, recipe.model, job.preprocessor, threshold)
     version = registry.register(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
@@ -9,9 +10,11 @@ from typing import Annotated
 from pydantic import Field
 
 from fl_assets.config import StrictModel
+from fl_assets.consortium import PrivacyBudget
 from fl_assets.errors import FlAssetsError
 from fl_assets.federation.recipe import Recipe
 from fl_assets.federation.rounds import Phase, RoundReport
+from fl_assets.federation.site_config import SiteConfig
 from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.weights import Weights, weights_from_bytes, weights_to_bytes
 from fl_assets.storage import SiteStore
@@ -36,6 +39,11 @@ class FederationJob(StrictModel):
             loopback; nowhere if None or 0. One that is taken costs the metrics, not the run.
         resume: go on from the last checkpoint of a run of this name, if it left one.
         keep_checkpoints: of the last rounds; older ones are deleted, and all when the run ends.
+        witnesses: the head of each hospital's ledger that the coordinator saw last, as JSON. A
+            ledger without it was rolled back, and its site refuses.
+        budgets, noise_seed: for the nodes of hospitals that this machine plays, see
+            :class:`fl_assets.federation.site_config.SiteConfig`; no message carries them. Without
+            a budget of its own such a hospital allows unprotected runs.
     """
 
     run: str
@@ -49,11 +57,15 @@ class FederationJob(StrictModel):
     metrics_port: Annotated[int, Field(ge=0, le=65535)] | None = None
     resume: bool = True
     keep_checkpoints: Annotated[int, Field(ge=1)] = 2
+    witnesses: dict[str, str] = Field(default={})
+    budgets: dict[str, PrivacyBudget] = Field(default={})
+    noise_seed: int | None = None
 
     def run_config(self) -> dict[str, bool | float | int | str]:
         """What the server and every client get to know, in Flower's flat form.
 
-        The stores of the sites are not in it: a site learns its own from its node's config.
+        The stores and budgets of the sites are not in it: a site has its own from its node's
+        config.
         """
         return {
             "run": self.run,
@@ -66,6 +78,19 @@ class FederationJob(StrictModel):
             "metrics-port": self.metrics_port or 0,
             "resume": self.resume,
             "keep-checkpoints": self.keep_checkpoints,
+            "witnesses": json.dumps(self.witnesses),
+        }
+
+    def nodes(self) -> dict[str, SiteConfig]:
+        """Return the config of each hospital's node, for a runtime that plays the hospitals."""
+        return {
+            name: SiteConfig(
+                hospital=name,
+                store=store,
+                budget=self.budgets.get(name, PrivacyBudget(unprotected_runs=True)),
+                noise_seed=self.noise_seed,
+            )
+            for name, store in sorted(self.sites.items())
         }
 
 

@@ -13,6 +13,7 @@ from fl_assets.federation.checkpoints import Checkpoint, Checkpoints
 from fl_assets.federation.job import FederationError, FederationHistory, FederationResult
 from fl_assets.federation.recipe import LocalLayersConfig, Recipe
 from fl_assets.federation.rounds import Phase, RoundReport
+from fl_assets.federation.strategies.averaging import IterateMean
 from fl_assets.federation.strategies.configs import FedAvgConfig
 from fl_assets.federation.strategies.consortium import ConsortiumStrategy
 from fl_assets.federation.strategies.flower import build_strategy
@@ -131,7 +132,7 @@ class Federation:
                 phase=phase.name,
                 round=round_,
                 weights=before.weights | {name: a.numpy() for name, a in arrays.items()},
-                state=strategy_state(inner),
+                state=strategy_state(inner) | mean.state(),
                 history=before.history.with_rounds(phase.name, reports),
             )
             self._checkpoints.save(latest)
@@ -141,7 +142,9 @@ class Federation:
                 observe(report, phase.name)
 
         inner = build_strategy(phase.recipe, len(self._hospitals))
-        restore_state(inner, at.state)
+        averaged = phase.recipe.average_rounds if phase.name == "training" else 1
+        mean = IterateMean(phase.rounds, averaged)
+        restore_state(inner, mean.restore(at.state))
         strategy = ConsortiumStrategy(
             inner,
             phase.recipe,
@@ -152,6 +155,7 @@ class Federation:
             on_model=keep,
             rounds=phase.rounds,
             action=phase.action,
+            mean=mean,
         )
         arrays = ArrayRecord({name: Array(at.weights[name]) for name in phase.sent})
         left = phase.rounds - at.round

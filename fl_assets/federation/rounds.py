@@ -46,7 +46,7 @@ class SiteReport(StrictModel):
 
     Attributes:
         examples: training rows.
-        train_loss: mean over the last local epoch.
+        train_loss: mean over the last local epoch; None where it is withheld for privacy.
         validation_examples: rows behind the validation figures.
         validation_loss, validation_auroc: of the model that the site received, None where the
             metric does not exist.
@@ -55,7 +55,7 @@ class SiteReport(StrictModel):
     """
 
     examples: int
-    train_loss: float
+    train_loss: float | None
     validation_examples: int
     validation_loss: float | None
     validation_auroc: float | None

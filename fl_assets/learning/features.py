@@ -46,6 +46,15 @@ class MomentsUnavailableError(FlAssetsError):
         )
 
 
+class UnknownFeatureError(FlAssetsError):
+    """A recipe weighs a feature that the cohort does not have."""
+
+    def __init__(self, names: list[str], known: Iterable[str]) -> None:
+        super().__init__(
+            f"the cohort has no feature {', '.join(names)}: choose from {', '.join(known)}"
+        )
+
+
 class Moments(StrictModel):
     """Power sums of one number column around a public origin, which keeps them accurate.
 
@@ -114,11 +123,14 @@ class Preprocessor(StrictModel):
         kind: where the scaling constants come from.
         cohort: the cohort, with its categories and derived features.
         scalings: by number column.
+        weights: by feature, by which its values are multiplied; the others are left out. All
+            with weight 1 if None.
     """
 
     kind: PreprocessorKind
     cohort: CohortSpec
     scalings: dict[str, Scaling]
+    weights: dict[str, float] | None = None
 
     @classmethod
     def public(cls, spec: CohortSpec) -> Preprocessor:
@@ -149,6 +161,22 @@ class Preprocessor(StrictModel):
                 low=low, high=high, center=found.mean, scale=found.deviation, fill=found.mean
             )
         return cls(kind="moments", cohort=spec.contract, scalings=scalings)
+
+    def weighted(self, weights: Mapping[str, float] | None) -> Preprocessor:
+        """Return this preprocessor with the features of a recipe.
+
+        Under differential privacy few features on a like scale are worth more than all of them:
+        noise is added to every weight of the model, and clipping is by the norm of a whole row.
+
+        Raises:
+            UnknownFeatureError: there is no such feature.
+        """
+        if weights is None:
+            return self
+        names = self.model_copy(update={"weights": None}).feature_names
+        if unknown := sorted(weights.keys() - set(names)):
+            raise UnknownFeatureError(unknown, names)
+        return self.model_copy(update={"weights": dict(weights)})
 
     @property
     def version(self) -> str:
@@ -192,7 +220,8 @@ class Preprocessor(StrictModel):
             else:
                 names = [derived.name]
             behind |= dict.fromkeys(names, column_name)
-        return behind
+        weights = self.weights
+        return behind if weights is None else {n: c for n, c in behind.items() if n in weights}
 
     def transform(self, frame: pd.DataFrame) -> NDArray[np.float32]:
         """Turn rows into features.
@@ -214,6 +243,8 @@ class Preprocessor(StrictModel):
             features |= self._column_features(column, _take(frame, column.name))
         for derived in self.cohort.derived:
             features |= _derived_features(derived, features, frame)
+        if self.weights is not None:
+            features = {n: x * self.weights[n] for n, x in features.items() if n in self.weights}
         if not features:
             return np.empty((len(frame), 0), dtype=np.float32)
         return np.column_stack(list(features.values())).astype(np.float32)

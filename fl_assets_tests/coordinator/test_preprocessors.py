@@ -13,11 +13,19 @@ from fl_assets.coordinator.preprocessors import (
     load_preprocessors,
     pooled_fit_error,
 )
+from fl_assets.federation.recipe import Recipe
 from fl_assets.learning.features import MomentsUnavailableError, Preprocessor
 from fl_assets.settings import Settings
 from fl_assets.site.pooling import NotSimulatedError
 from fl_assets.site.profile import HospitalProfile, build_profile, load_profile
 from fl_assets.storage import FolderStore, ObjectNotFoundError
+
+
+def _recipe(preprocessor: str, **asked: object) -> Recipe:
+    model = {"kind": "logistic_regression"}
+    return Recipe.model_validate(
+        {"name": "asked", "model": model, "preprocessor": preprocessor, **asked}
+    )
 
 
 @pytest.fixture
@@ -32,8 +40,10 @@ def build(world: Settings, profiles: dict[str, HospitalProfile]) -> Preprocessor
 def test_both_kinds(world: Settings, profiles: dict[str, HospitalProfile]) -> None:
     built = build(world, profiles)
     assert load_preprocessors(world.coordinator_store()) == built
-    assert built.of_kind("public") == Preprocessor.public(world.cohort)
-    assert built.of_kind("moments").kind == "moments"
+    assert built.of(_recipe("public")) == Preprocessor.public(world.cohort)
+    assert built.of(_recipe("moments")).kind == "moments"
+    few = built.of(_recipe("public", features={"age": 1.0, "bmi_missing": 0.5}))
+    assert few.feature_names == ["age", "bmi_missing"]
     assert built.withheld == ()
     assert built.profiles == {name: profile.version for name, profile in profiles.items()}
 
@@ -57,9 +67,9 @@ def test_a_column_that_nobody_tells(world: Settings, profiles: dict[str, Hospita
         profiles[name] = build_profile(world.site_store(name), world.cohort, 100_000, "run")
     built = build(world, profiles)
     assert built.moments is None
-    assert built.of_kind("public") == built.public
+    assert built.of(_recipe("public")) == built.public
     with pytest.raises(MomentsUnavailableError, match="age, avg_glucose_level, bmi"):
-        built.of_kind("moments")
+        built.of(_recipe("moments"))
     assert pooled_fit_error(world, built) == 0
 
 

@@ -26,7 +26,7 @@ class Server:
     """Asks the real client app, one message at a time."""
 
     def __init__(self, job: FederationJob, run_id: int = 1) -> None:
-        self._grid = InProcessGrid(app, job.sites, job.run_config(), run_id)
+        self._grid = InProcessGrid(app, job.nodes(), job.run_config(), run_id)
         self._nodes = {node.name: node.node_id for node in self._grid.get_nodes()}
         self._run = job.run
         model = model_for(job.recipe.model, job.preprocessor, job.recipe.seed)

@@ -3,6 +3,7 @@ from typing import Any, get_args
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from fl_assets.config import ConfigFileError
 from fl_assets.federation.recipe import (
@@ -185,3 +186,34 @@ def test_the_shipped_recipes_cover_every_strategy_model_and_loss():
 
 def members(union):
     return get_args(get_args(union)[0])
+
+
+PRIVATE = {"privacy": {"epsilon": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (PRIVATE | {"preprocessor": "moments"}, "`preprocessor: public`"),
+        (PRIVATE | {"local_epochs": 5}, "leave `local_epochs` and `batch_size` out"),
+        (PRIVATE | {"batch_size": 64}, "leave `local_epochs` and `batch_size` out"),
+        (
+            PRIVATE | {"model": {"kind": "embedding"}, "pretraining": {}},
+            "pretraining adds no noise",
+        ),
+        ({"privacy": {"epsilon": 0}}, "epsilon"),
+        ({"privacy": {"epsilon": 1, "delta": 0.5}}, "delta"),
+        ({"privacy": {"epsilon": 1, "clip": 0}}, "clip"),
+        ({"privacy": {"epsilon": 1, "sampling_rate": 1.5}}, "sampling_rate"),
+        ({"rounds": 5, "average_rounds": 6}, "average_rounds is 6 and there are 5 rounds"),
+        ({"features": {"age": 0}}, "features"),
+        *(
+            ({"secure_aggregation": {}, "strategy": {"kind": kind}}, f"{kind} looks at single")
+            for kind in ("median", "trimmed_mean", "krum")
+        ),
+    ],
+)
+def test_what_privacy_cannot_mean_is_refused(asked: dict[str, object], message: str) -> None:
+    plain = {"name": "asked", "model": {"kind": "logistic_regression"}}
+    with pytest.raises(ValidationError, match=message):
+        Recipe.model_validate(plain | asked)

@@ -29,6 +29,7 @@ from fl_assets.federation.deployment.site import Site
 from fl_assets.federation.deployment.superlink import SuperLinkArguments
 from fl_assets.federation.flower_internals.control import Control, say_goodbye
 from fl_assets.federation.job import FederationError, FederationJob, FederationResult, load_result
+from fl_assets.federation.site_config import SiteConfig
 from fl_assets.storage import open_store
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class Deployment:
     read. None of them outlives this process.
 
     Args:
-        sites: URI of each hospital's store, by hospital.
+        sites: config of each hospital's node.
         environments: variables with the credentials of each hospital's store; its executor gets
             them, and no other process does.
         work: folder of the run; a temporary one if None, which is removed unless something failed.
@@ -73,12 +74,12 @@ class Deployment:
 
     def __init__(
         self,
-        sites: Mapping[str, str],
+        sites: Mapping[str, SiteConfig],
         environments: Mapping[str, Mapping[str, str]] | None = None,
         work: Path | None = None,
         authority: Authority | None = None,
     ) -> None:
-        self._stores = dict(sites)
+        self._nodes = dict(sites)
         self._environments = environments or {}
         self._work = work
         self._authority = authority or Authority()
@@ -138,8 +139,9 @@ class Deployment:
             RunFailedError: the server app raised.
             ProcessDiedError: the SuperLink or the server died.
         """
-        if not job.sites.items() <= self._stores.items():
-            others = sorted(dict(job.sites.items() - self._stores.items()))
+        stores = {name: node.store for name, node in self._nodes.items()}
+        if not job.sites.items() <= stores.items():
+            others = sorted(dict(job.sites.items() - stores.items()))
             raise OtherSitesError(
                 f"the deployment does not have the stores of {', '.join(others)}: give it the "
                 "job's sites"
@@ -190,9 +192,9 @@ class Deployment:
             self.folder,
             {},
         )
-        for name, store in self._stores.items():
+        for name, node in self._nodes.items():
             environment = self._environments.get(name, {})
-            site = Site(name, store, environment, self.folder, self._keys, files.ca)
+            site = Site(node, environment, self.folder, self._keys, files.ca)
             self._sites[name] = site
             site.start_executor()
         self._server = self._start_server()

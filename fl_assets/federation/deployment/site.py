@@ -11,21 +11,21 @@ from fl_assets.federation.deployment.children import Child, announced_file
 from fl_assets.federation.deployment.executor import ExecutorArguments
 from fl_assets.federation.deployment.pki import new_node_key, new_secret
 from fl_assets.federation.deployment.supernode import SuperNodeArguments
+from fl_assets.federation.site_config import SiteConfig
 
 
 class Site:
     """The two processes of a hospital, which stand and fall together.
 
     Args:
-        name: of the hospital and its node.
-        store: URI of its store.
+        config: of the hospital's node.
         environment: with the credentials of its store; the executor alone has them.
         folder: of the run.
         keys: folder for its key and secret.
         ca: certificate of the SuperLink's authority.
 
     Attributes:
-        name: as given.
+        name: of the hospital and its node.
         public_key: by which the SuperLink knows the node.
         key: file with its twin.
         node_id: at the SuperLink, from when it is registered.
@@ -33,18 +33,17 @@ class Site:
 
     def __init__(
         self,
-        name: str,
-        store: str,
+        config: SiteConfig,
         environment: Mapping[str, str],
         folder: Path,
         keys: Path,
         ca: Path,
     ) -> None:
-        self.name = name
+        self.name = name = config.hospital
         self.key = keys / f"{name}.key"
         self.public_key: ec.EllipticCurvePublicKey = new_node_key(self.key)
         self.node_id = 0
-        self._store = store
+        self._config = config
         self._environment = environment
         self._folder = folder
         self._secret = new_secret(keys / f"{name}.secret")
@@ -86,7 +85,7 @@ class Site:
                 ca=self._ca,
                 key=self.key,
                 secret=self._secret,
-                config={"hospital": self.name, "store": self._store},
+                config=self._config.to_node(),
             ),
             self._folder,
             {},

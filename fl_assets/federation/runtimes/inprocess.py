@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, wait
 from threading import Lock, Thread
 
@@ -24,6 +24,7 @@ from fl_assets.federation.flower_internals import (
     state_over_the_wire,
 )
 from fl_assets.federation.job import FederationJob, FederationResult, load_result
+from fl_assets.federation.site_config import SiteConfig
 from fl_assets.storage import open_store
 
 
@@ -36,7 +37,7 @@ class InProcessGrid(Grid):
 
     Args:
         client_app: the one client app.
-        hospitals: store URI by hospital.
+        nodes: config of each hospital's node.
         run_config: of the run.
         run_id: of the run.
     """
@@ -44,19 +45,19 @@ class InProcessGrid(Grid):
     def __init__(
         self,
         client_app: ClientApp,
-        hospitals: dict[str, str],
+        nodes: Mapping[str, SiteConfig],
         run_config: dict[str, bool | float | int | str],
         run_id: int,
     ) -> None:
         identify_process(run_id)
         self._app = client_app
         self._run = new_run(run_id)
-        self._names = dict(enumerate(sorted(hospitals), start=1))
+        self._names = dict(enumerate(sorted(nodes), start=1))
         self._contexts = {
             node: Context(
                 run_id=run_id,
                 node_id=node,
-                node_config={"hospital": name, "store": hospitals[name]},
+                node_config={**nodes[name].to_node()},
                 state=RecordDict(),
                 run_config=dict(run_config),
             )
@@ -158,5 +159,5 @@ class InProcessRuntime:
             run_id=run_id, node_id=1, node_config={}, state=RecordDict(), run_config=run_config
         )
         with PROCESS_TURN:
-            server_app(InProcessGrid(client_app, job.sites, run_config, run_id), context)
+            server_app(InProcessGrid(client_app, job.nodes(), run_config, run_id), context)
         return load_result(open_store(job.output), job.run)

@@ -38,5 +38,5 @@ class ProcessesRuntime:
         """
         from fl_assets.federation.deployment.local import Deployment
 
-        with Deployment(job.sites, self._environments, self._work) as deployment:
+        with Deployment(job.nodes(), self._environments, self._work) as deployment:
             return deployment.run(job)

@@ -141,7 +141,7 @@ class SimulationRuntime:
             run_id=run_id, node_id=1, node_config={}, state=RecordDict(), run_config=run_config
         )
         nodes: dict[str, UserConfig] = {
-            name: {"hospital": name, "store": uri} for name, uri in sorted(job.sites.items())
+            name: {**node.to_node()} for name, node in job.nodes().items()
         }
         client_app = _InTime(job.recipe.round_deadline)
         with (

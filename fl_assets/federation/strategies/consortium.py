@@ -17,6 +17,7 @@ from fl_assets.federation.job import FederationError, FinalReport
 from fl_assets.federation.recipe import Recipe
 from fl_assets.federation.rounds import RoundObserver, RoundReport
 from fl_assets.federation.strategies.attendance import Attendance
+from fl_assets.federation.strategies.averaging import IterateMean
 from fl_assets.federation.strategies.hygiene import (
     Update,
     check_norms,
@@ -91,6 +92,7 @@ class ConsortiumStrategy(Strategy):
         rounds: of this phase; the recipe's if None.
         action: of the train messages' type in a phase of its own, as in ``train.pretrain``; such
             a phase has no evaluate wave.
+        mean: of the last global models; the last one alone if None.
 
     Attributes:
         reports: of the rounds so far, those done before not among them.
@@ -109,6 +111,7 @@ class ConsortiumStrategy(Strategy):
         on_model: OnModel | None = None,
         rounds: int | None = None,
         action: str | None = None,
+        mean: IterateMean | None = None,
     ) -> None:
         self._inner = inner
         self._recipe = recipe
@@ -119,6 +122,7 @@ class ConsortiumStrategy(Strategy):
         self._on_model = on_model
         self._rounds = recipe.rounds if rounds is None else rounds
         self._action = action
+        self._mean = mean or IterateMean(self._rounds, last=1)
         self._absent: dict[str, str] = {}
         self._global: dict[str, NDArray[np.generic]] = {}
         self._size = 0
@@ -169,7 +173,7 @@ class ConsortiumStrategy(Strategy):
         # Before Flower's median and trimmed mean, which empty the updates.
         received = sum(_size(update.arrays) for update in updates.values())
         aggregate, metrics = self._inner.aggregate_train(round_, self._wave.replies.values())
-        arrays = self._as_sent(cast(ArrayRecord, aggregate), round_)
+        arrays = self._mean_of_last(self._as_sent(cast(ArrayRecord, aggregate), round_), round_)
         ended = time.perf_counter()
         report = RoundReport(
             round=round_,
@@ -219,7 +223,12 @@ class ConsortiumStrategy(Strategy):
         return Wave(messages, self._attendance.names, self._run, round_, self._action)
 
     def _updates(self, replies: Iterable[Message]) -> dict[str, Update]:
-        updates = self._wave.receive(replies, lambda reply: read_update(reply, self._global))
+        updates = self._wave.receive(
+            replies,
+            lambda reply: read_update(
+                reply, self._global, withheld=self._recipe.privacy is not None
+            ),
+        )
         norms = {name: update.norm for name, update in updates.items()}
         for name, error in check_norms(norms, self._recipe.norm_bound).items():
             self._wave.reject(name, error)
@@ -231,6 +240,13 @@ class ConsortiumStrategy(Strategy):
 
     def _dropouts(self) -> dict[str, str]:
         return self._absent | self._wave.dropouts
+
+    def _mean_of_last(self, arrays: ArrayRecord, round_: int) -> ArrayRecord:
+        model = {name: array.numpy() for name, array in arrays.items()}
+        taken = self._mean.take(round_, model)
+        if taken is model:
+            return arrays
+        return ArrayRecord({name: Array(value) for name, value in taken.items()})
 
     def _as_sent(self, arrays: ArrayRecord, round_: int) -> ArrayRecord:
         """Return a new global model in the types of the last; FedAdam's and Krum's are float64."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from statistics import median
 
@@ -120,8 +120,13 @@ def check_echo(reply: Message, message: Message) -> None:
         )
 
 
-def read_update(reply: Message, model: Model) -> Update:
+def read_update(reply: Message, model: Model, *, withheld: bool = False) -> Update:
     """Return a reply to a train message, checked against the global model it was sent.
+
+    Args:
+        reply: of a site.
+        model: the global weights that it was sent.
+        withheld: whether the site tells no loss, as under differential privacy.
 
     Raises:
         OtherModelError, NotFiniteError, FiguresError, UnknownRowsError: see there.
@@ -141,7 +146,7 @@ def read_update(reply: Message, model: Model) -> Update:
     square = sum(_squared_distance(name, sent[name], model[name]) for name in model)
     return Update(
         arrays=ArrayRecord({name: sent[name] for name in model}),
-        site=_site_report(reply),
+        site=_site_report(reply, withheld),
         norm=math.sqrt(square),
     )
 
@@ -210,8 +215,8 @@ def _squared_distance(name: str, sent: Array, expected: NDArray[np.generic]) -> 
     return float(difference @ difference)
 
 
-def _site_report(reply: Message) -> SiteReport:
-    figures = _figures(reply, rounds.UPDATE_METRICS)
+def _site_report(reply: Message, withheld: bool) -> SiteReport:
+    figures = _figures(reply, rounds.UPDATE_METRICS, {rounds.TRAIN_LOSS} if withheld else set())
     about = reply.content.config_records.get(rounds.ABOUT, ConfigRecord())
     partitions = about.get(rounds.PARTITIONS)
     if figures[rounds.EXAMPLES] < 1 or not isinstance(partitions, str):
@@ -221,7 +226,7 @@ def _site_report(reply: Message) -> SiteReport:
         )
     return SiteReport(
         examples=int(figures[rounds.EXAMPLES]),
-        train_loss=figures[rounds.TRAIN_LOSS],
+        train_loss=rounds.from_wire(figures[rounds.TRAIN_LOSS]),
         validation_examples=int(figures[rounds.VALIDATION_EXAMPLES]),
         validation_loss=rounds.from_wire(figures[rounds.VALIDATION_LOSS]),
         validation_auroc=rounds.from_wire(figures[rounds.VALIDATION_AUROC]),
@@ -230,7 +235,9 @@ def _site_report(reply: Message) -> SiteReport:
     )
 
 
-def _figures(reply: Message, expected: frozenset[str]) -> dict[str, float]:
+def _figures(
+    reply: Message, expected: frozenset[str], withheld: Collection[str] = ()
+) -> dict[str, float]:
     """Return a reply's metrics; Flower gives up the whole run where sites send different ones."""
     records = reply.content.metric_records
     sent = records[rounds.METRICS] if set(records) == {rounds.METRICS} else MetricRecord()
@@ -238,15 +245,17 @@ def _figures(reply: Message, expected: frozenset[str]) -> dict[str, float]:
     if figures.keys() != expected or len(sent) != len(expected):
         raise FiguresError(f"its figures are not the ones asked for: {_UPDATE_IT}")
     for name, value in figures.items():
-        _check_figure(name, value)
+        _check_figure(name, value, name in withheld)
     return {name: float(value) for name, value in figures.items()}
 
 
-def _check_figure(name: str, value: float) -> None:
+def _check_figure(name: str, value: float, withheld: bool) -> None:
     if name in (rounds.EXAMPLES, rounds.VALIDATION_EXAMPLES):
         if not isinstance(value, int) or value < 0:
             raise FiguresError(f"its {name} is {value!r}, not a number of rows: {_UPDATE_IT}")
-    elif math.isinf(value) or (math.isnan(value) and name in (rounds.TRAIN_LOSS, rounds.SECONDS)):
+    elif math.isinf(value) or (
+        math.isnan(value) and name in (rounds.TRAIN_LOSS, rounds.SECONDS) and not withheld
+    ):
         raise NotFiniteError(f"its {name} is {value}: training diverged; lower the learning rate")
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from fl_assets.consortium import PrivacyBudget
 from fl_assets.federation.deployment.local import Deployment
+from fl_assets.federation.site_config import SiteConfig
 from fl_assets.settings import Settings
 from fl_assets_tests.world import settings_of
 
@@ -28,7 +30,14 @@ def deployment(
     """A deployment of the consortium, with a secret in each hospital's environment."""
     names = shared_world.consortium.hospital_names
     with Deployment(
-        {name: shared_world.site_uri(name) for name in names},
+        {
+            name: SiteConfig(
+                hospital=name,
+                store=shared_world.site_uri(name),
+                budget=PrivacyBudget(unprotected_runs=True),
+            )
+            for name in names
+        },
         {name: {"AWS_SECRET_ACCESS_KEY": f"secret of {name}"} for name in names},
         tmp_path_factory.mktemp("deployment"),
     ) as started:

@@ -19,6 +19,7 @@ from fl_assets.federation.deployment.pki import Authority
 from fl_assets.federation.flower_internals.control import Control, build_fab
 from fl_assets.federation.job import FederationJob, FederationResult
 from fl_assets.federation.runtimes.inprocess import InProcessRuntime
+from fl_assets.federation.site_config import SiteConfig
 from fl_assets.learning.weights import weights_to_bytes
 from fl_assets.settings import Settings
 from fl_assets_tests.federation.conftest import MakeJob
@@ -281,7 +282,7 @@ def test_a_link_that_dies_ends_the_run_and_is_named(
 ) -> None:
     job = make_job(rounds=10_000)
     alone = job.model_copy(update={"sites": {"hospital-a": job.sites["hospital-a"]}})
-    with Deployment(alone.sites, work=tmp_path) as deployment:
+    with Deployment(alone.nodes(), work=tmp_path) as deployment:
         with running(deployment, alone, world) as run:
             link = next(c for c in deployment.processes if c.name == "superlink")
             os.kill(link.pid, signal.SIGKILL)
@@ -300,7 +301,7 @@ def test_a_deployment_that_does_not_start_says_why_and_leaves_nothing(
             files.certificate.write_text("no certificate")
             return files
 
-    sites = {"hospital-a": world.site_uri("hospital-a")}
+    sites = {"hospital-a": SiteConfig(hospital="hospital-a", store=world.site_uri("hospital-a"))}
     with (
         pytest.raises(ProcessDiedError, match=r"process superlink ended with exit code 1; the end"),
         Deployment(sites, work=tmp_path, authority=Broken()),

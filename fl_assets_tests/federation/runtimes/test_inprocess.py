@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from fl_assets.federation.job import FederationJob, FederationResult
 from fl_assets.federation.recipe import load_recipe
 from fl_assets.federation.runtimes.inprocess import InProcessGrid, InProcessRuntime
+from fl_assets.federation.site_config import SiteConfig
 from fl_assets.federation.strategies.consortium import QuorumNotReachedError
 from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.metrics import auroc
@@ -198,7 +199,12 @@ class Clients:
     """A grid over a client app whose train function a test gives."""
 
     def __init__(self, app: ClientApp) -> None:
-        self.grid = InProcessGrid(app, {"a": "file:///a", "b": "file:///b"}, {"run": "r"}, 1)
+        self.grid = InProcessGrid(
+            app,
+            {n: SiteConfig(hospital=n, store=f"file:///{n}") for n in ("a", "b")},
+            {"run": "r"},
+            1,
+        )
 
     def ask(self, *nodes: int, content: RecordDict | None = None) -> list[Message]:
         shared = RecordDict() if content is None else content
