@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
+from fl_assets.defs.audit import audit_assets
 from fl_assets.defs.baselines import baseline_assets
 from fl_assets.defs.federation import federation_assets
 from fl_assets.defs.governance import governance_assets
@@ -37,6 +38,7 @@ def build(settings: Settings) -> dg.Definitions:
             *baseline_assets(settings),
             *federation_assets(settings, recipes),
             *sweep_assets(sweeps),
+            *audit_assets(settings, recipes),
             *governance_assets(settings),
         ],
         jobs=[refresh_hospital(simulated), training],

@@ -137,7 +137,7 @@ def training(recipes: Iterable[str]) -> Iterator[Step]:
     """Return the steps from recipe files to the comparison."""
     for recipe in recipes:
         yield Step(("recipe",), recipe)
-        yield Step(("federated_model", "federated_evaluation"), recipe)
+        yield Step(("federated_model", "federated_evaluation", "membership_audit"), recipe)
     yield Step(("model_comparison",))
 
 
@@ -172,7 +172,7 @@ def run_recipes(
     fresh: bool = False,
     force: bool = False,
 ) -> Generator[Outcome, None, None]:
-    """Train and evaluate recipes on what the main job has made, and compare all models.
+    """Train, evaluate and audit recipes on what the main job has made, and compare all models.
 
     Args:
         settings: of the checkout.

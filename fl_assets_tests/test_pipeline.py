@@ -45,7 +45,7 @@ def test_the_main_job_materialises_everything(
     hospitals, recipes = set(finished_world.consortium.hospital_names), {"small-lr", "small-mlp"}
     for asset in AT_HOSPITAL:
         assert recorded.pop(asset) == hospitals, asset
-    for asset in ("recipe", "federated_model", "federated_evaluation"):
+    for asset in ("recipe", "federated_model", "federated_evaluation", "membership_audit"):
         assert recorded.pop(asset) == recipes, asset
     assert set(recorded) == {
         "raw_dataset", "validated_dataset", "preprocessor", "centralized_baseline",
@@ -192,7 +192,8 @@ def test_recipes_are_trained_on_what_the_main_job_made(
 
     assert again == {
         ("recipe", "small-lr"), ("recipe", "small-mlp"), ("federated_model", "small-mlp"),
-        ("federated_evaluation", "small-mlp"), ("model_comparison", None),
+        ("federated_evaluation", "small-mlp"), ("membership_audit", "small-mlp"),
+        ("model_comparison", None),
     }  # fmt: skip
 
 
@@ -345,4 +346,5 @@ def test_the_models_run_in_mlflow_has_rounds_figures_and_plots(finished_world: S
         "validation_auroc_per_round.png",
         "roc_curves.png",
         "calibration_curves.png",
+        "attack_roc.png",
     }

@@ -17,7 +17,7 @@ from fl_assets.pipeline import write_dagster_yaml
 from fl_assets.settings import Settings
 from fl_assets.site.intake import collect_records
 from fl_assets.site.partitions import build_partitions
-from fl_assets.site.profile import build_profile
+from fl_assets.site.profile import build_profile, noised_profile
 
 CONSORTIUM = {
     "name": "test-consortium",
@@ -92,7 +92,8 @@ def build_world(home: Path, rows: int = 600, seed: int = 1, **changes: Any) -> S
         upload(store, patients[dealt.assignment == index], cohort)
         collect_records(store, cohort)
         build_partitions(store, cohort, consortium.split)
-        build_profile(store, cohort, consortium.minimum_cell, "world")
+        noised = noised_profile(consortium, hospital)
+        build_profile(store, cohort, consortium.minimum_cell, "world", noised)
     return settings
 
 

@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from fl_assets.cli import consortium, experiments, patients
+from fl_assets.cli import audit, consortium, experiments, patients
 from fl_assets.cli.output import err
 from fl_assets.errors import FlAssetsError
 
@@ -24,6 +24,7 @@ for command in (
     experiments.run,
     experiments.compare,
     experiments.sweep,
+    audit.audit,
     patients.validate,
     patients.predict,
     consortium.dev,

@@ -76,6 +76,7 @@ def catalogue_table(entries: list[CatalogueEntry]) -> Table:
             "loss",
             "rounds x epochs",
             "personalisation",
+            "privacy",
             "version",
             "AUROC",
             "up to date",
@@ -83,6 +84,13 @@ def catalogue_table(entries: list[CatalogueEntry]) -> Table:
         ],
         [_row(entry, entry.recipe) for entry in entries if entry.recipe is not None],
     )
+
+
+def _privacy(recipe: Recipe) -> str | None:
+    asked = [] if recipe.privacy is None else [f"epsilon {recipe.privacy.epsilon:g}"]
+    if recipe.secure_aggregation is not None:
+        asked.append("secure sums")
+    return ", ".join(asked) or None
 
 
 def _row(entry: CatalogueEntry, recipe: Recipe) -> list[str | None]:
@@ -94,6 +102,7 @@ def _row(entry: CatalogueEntry, recipe: Recipe) -> list[str | None]:
         recipe.loss.kind,
         f"{recipe.rounds} x {recipe.local_epochs}",
         None if recipe.personalisation is None else recipe.personalisation.kind,
+        _privacy(recipe),
         entry.version,
         None if auroc is None else f"{auroc:.3f}",
         None if current is None else ("yes" if current else "no"),

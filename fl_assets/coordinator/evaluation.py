@@ -16,8 +16,11 @@ from fl_assets.learning.evaluation import Evaluation, evaluate
 from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.metrics import Metric, weighted_mean
 from fl_assets.learning.paired import PairedEvaluation
+from fl_assets.privacy.configs import PrivacyConfig
+from fl_assets.privacy.noised_counts import Noised
 from fl_assets.settings import Settings
 from fl_assets.site.evaluation import Scorer, SiteEvaluation, evaluate_model, labels
+from fl_assets.site.noised_evaluation import noised_figures
 from fl_assets.site.pooling import pooled
 from fl_assets.storage import SiteStore
 from fl_assets.tracking.runs import Tracking
@@ -31,7 +34,8 @@ class ModelEvaluation(StrictModel):
         version: in the registry, None for a baseline.
         validation_auroc: mean over hospitals on validation rows, by which candidates are chosen.
         sites: by hospital.
-        pooled: on all test rows together; only in a simulation.
+        pooled: on all test rows together; only in a simulation, and not of a model whose figures
+            are noised.
     """
 
     model: str
@@ -69,6 +73,11 @@ class ModelEvaluation(StrictModel):
         )
 
     @property
+    def noised(self) -> Noised | None:
+        """The noise in every hospital's figures, None where there is none."""
+        return next((site.noised for site in self.sites.values() if site.noised), None)
+
+    @property
     def personal(self) -> dict[str, PairedEvaluation]:
         """The model (a) beside a hospital's own (b), by hospital that has one."""
         found = {name: site.personal for name, site in self.sites.items()}
@@ -98,6 +107,7 @@ def evaluate_everywhere(
     threshold: float | None,
     run: str,
     personal: ModelConfig | None = None,
+    privacy: PrivacyConfig | None = None,
 ) -> ModelEvaluation:
     """Evaluate a model at every hospital and, in a simulation, on the pooled test rows.
 
@@ -111,6 +121,12 @@ def evaluate_everywhere(
         threshold: its operating point.
         run: who asks, for the hospitals' egress logs.
         personal: what the hospitals' own models of that run are, where it left them some.
+        privacy: of the model's recipe, which may want its figures noised; there are no pooled ones
+            then.
+
+    Raises:
+        BudgetExceededError, LedgerDamagedError: a hospital cannot pay for noised figures. Those
+            that it was asked before have theirs stored, and are not charged again.
     """
     consortium = settings.consortium
     stores = {hospital: settings.site_store(hospital) for hospital in ready_sites(settings)}
@@ -123,11 +139,12 @@ def evaluate_everywhere(
             minimum=consortium.minimum_cell,
             run=run,
             personal=personal,
+            noised=noised_figures(privacy, hospital, consortium.budget(hospital)),
         )
         for hospital, store in stores.items()
     }
     together = None
-    if consortium.simulated:
+    if consortium.simulated and (privacy is None or privacy.evaluation_epsilon is None):
         together = evaluate_pooled(settings, stores, preprocessor, scorer, threshold)
     return ModelEvaluation(model=name, sites=sites, pooled=together)
 
@@ -169,6 +186,7 @@ def evaluate_release(settings: Settings, recipe: str) -> ModelEvaluation:
         threshold=model.threshold,
         run=release.run,
         personal=release.recipe.model if release.recipe.personalisation else None,
+        privacy=release.recipe.privacy,
     )
     chosen_by = {
         "version": release.version,

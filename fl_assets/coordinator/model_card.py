@@ -22,6 +22,8 @@ def model_card(settings: Settings, decision: Promotion, found: ModelEvaluation) 
         for g in decision.gates
     )
     auroc, age = found.mean(Metric.AUROC), found.gain_over_age_only
+    noised = found.noised
+    noise = f" Noised, epsilon {noised.epsilon:g} at each hospital." if noised else ""
     return f"""# {release.model} version {release.version}
 
 **What it is.** Recipe `{release.recipe.name}` ({release.recipe.description}), trained on
@@ -32,7 +34,8 @@ rows stayed at their hospitals.
 `{cohort.label.column}` and a flag from {release.threshold:.4f} up, the operating point that leaves
 a fifth of the healthy above it on validation rows.
 
-**How good.** Mean AUROC over hospitals {_show(auroc)}, {_show(age, sign=True)} over age alone.
+**How good.** Mean AUROC over hospitals {_show(auroc)}, {_show(age, sign=True)} over age
+alone.{noise}
 
 | hospital | test rows | positives | AUROC [95 %] | Brier | ECE |
 |---|---|---|---|---|---|

@@ -37,6 +37,16 @@ class NotComparableError(FlAssetsError):
         super().__init__(f"{recipe} cannot be compared: {why}; run `fla run {recipe}` first")
 
 
+class NoisedFiguresError(FlAssetsError):
+    """A recipe whose figures leave the hospitals with noise alone."""
+
+    def __init__(self, recipe: str) -> None:
+        super().__init__(
+            f"{recipe} has an evaluation_epsilon, so its figures leave the hospitals with noise, "
+            "and a comparison row by row has none: compare the noised figures by `fla compare`"
+        )
+
+
 class RecipePair(StrictModel):
     """The models of two recipes on the same rows; every difference is b - a.
 
@@ -65,6 +75,7 @@ def compare_recipes(settings: Settings, a: str, b: str) -> RecipePair:
     Raises:
         NotComparableError: one was not trained, or its evaluation is of another model or of other
             rows than the hospitals' current ones.
+        NoisedFiguresError: one has its figures noised.
         OutdatedModelError: one was trained with another preprocessor than the current one.
     """
     store = settings.coordinator_store()
@@ -100,6 +111,8 @@ def _evaluated(store: SiteStore, recipe: str, current: dict[str, str]) -> Releas
         raise NotComparableError(recipe, "it has no evaluated model") from None
     if evaluation.version != release.version:
         raise NotComparableError(recipe, f"version {release.version} was not evaluated")
+    if evaluation.noised is not None:
+        raise NoisedFiguresError(recipe)
     other = _on_other_rows(evaluation, current)
     if other:
         raise NotComparableError(recipe, f"it was evaluated on other rows at {', '.join(other)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fl_assets.consortium import PromotionGates
 from fl_assets.coordinator import documents
+from fl_assets.coordinator.audit_gates import audit_gates
 from fl_assets.coordinator.comparison import load_comparison
 from fl_assets.coordinator.decision import KEY, GateResult, Promotion
 from fl_assets.coordinator.evaluation import ModelEvaluation
@@ -90,6 +91,7 @@ def check_gates(
         _ceiling("calibration error", gates.max_ece, evaluation.mean(Metric.ECE)),
         _sites(gates, release),
         _partitions(settings, release),
+        *audit_gates(settings.coordinator_store(), release, gates.max_membership_auc),
     ]
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from fl_assets.config import StrictModel
+from fl_assets.coordinator.guarantee import NONE
 from fl_assets.federation.recipe import Recipe
+from fl_assets.federation.statement import PrivacyStatement
 from fl_assets.site.partitions import PartitionManifest
 
 FILE = "release.json"
@@ -31,8 +35,9 @@ class ReleaseRecord(StrictModel):
         rounds: participants and dropouts of each.
         threshold: operating point that ships with the model.
         validation: the last model on each hospital's validation rows, AUROC or None.
-        seeds: how random choices were seeded.
+        seeds: how random choices were seeded, the noise of a private run apart.
         privacy: what the run guarantees, in words.
+        spending: what it cost the patients of each hospital, in the hospital's own words.
     """
 
     model: str
@@ -50,6 +55,7 @@ class ReleaseRecord(StrictModel):
     validation: dict[str, float | None]
     seeds: str = (
         "first weights from the recipe's seed; shuffles from seed, hospital and round "
-        "(SHA-256); nothing else is random"
+        "(SHA-256); noise for privacy from a key that each site draws and forgets"
     )
-    privacy: str = "none: no noise was added, updates and metrics left the sites as they were"
+    privacy: str = NONE
+    spending: dict[str, PrivacyStatement] = Field(default={})

@@ -10,6 +10,7 @@ from fl_assets.coordinator.decision import KEY as PROMOTION_KEY
 from fl_assets.coordinator.decision import Promotion
 from fl_assets.coordinator.evaluation import ModelEvaluation
 from fl_assets.coordinator.training import load_history, load_release
+from fl_assets.coordinator.utility import utility_plots
 from fl_assets.federation.job import FederationHistory
 from fl_assets.learning.evaluation import Evaluation
 from fl_assets.learning.metrics import Metric
@@ -103,7 +104,7 @@ def evaluation_table(found: ModelEvaluation) -> Table:
     if found.pooled is not None:
         shown[POOLED] = found.pooled
     return Table(
-        f"{found.model} on the test rows",
+        f"{found.model} on the test rows{_with_noise(found)}",
         ["hospital", "rows", "positives", "AUROC [95 %]", *_COLUMNS],
         [
             [
@@ -116,6 +117,16 @@ def evaluation_table(found: ModelEvaluation) -> Table:
             for name, e in shown.items()
             if e is not None
         ],
+    )
+
+
+def _with_noise(found: ModelEvaluation) -> str:
+    noised = found.noised
+    if noised is None:
+        return ""
+    return (
+        f", with noise: epsilon {noised.epsilon:g} at each hospital, {noised.deviation:.1f} people "
+        "standard deviation in every count behind the figures"
     )
 
 
@@ -244,7 +255,7 @@ def write_report(settings: Settings) -> str:
             "AUROC: overlapping intervals show no difference. A hospital alone with a handful of "
             "positives may have learned nothing (0.5) or noise (below it).",
             [comparison_table(comparison), hospital_table(comparison)],
-            comparison_plots(comparison),
+            comparison_plots(comparison) + utility_plots(store, comparison),
         ),
     ]
     for row in comparison.of_kind("federated"):

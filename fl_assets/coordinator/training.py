@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 
 import fl_assets
 from fl_assets.coordinator import documents
+from fl_assets.coordinator.attempts import new_run_name, run_name
+from fl_assets.coordinator.guarantee import guarantee
 from fl_assets.coordinator.preprocessors import load_preprocessors
 from fl_assets.coordinator.release import FILE, ReleaseRecord, RoundRecord
+from fl_assets.coordinator.witnesses import load_witnesses, save_witness
 from fl_assets.errors import FlAssetsError
 from fl_assets.federation.job import FederationHistory, FederationJob, FederationResult, load_result
 from fl_assets.federation.mlflow_rounds import replay
@@ -22,9 +23,6 @@ from fl_assets.site.partitions import PartitionManifest, load_manifest
 from fl_assets.storage import ObjectNotFoundError, SiteStore
 from fl_assets.tracking.models import Registry, log_model
 from fl_assets.tracking.runs import Tracking
-
-# Of what a run computes from the same inputs; part of the run's name.
-_CODE_VERSION = "1"
 
 
 class NoSiteReadyError(FlAssetsError):
@@ -67,9 +65,9 @@ def train(
     """Train a recipe at every hospital that has partitions, and register the model.
 
     A run is named by what goes into it. Where a run of the same name finished before, its stored
-    result and its registered version are used again: training is deterministic, so doing it twice
-    gives nothing new, and an MLflow that was down costs no second training. One that was
-    interrupted goes on from its last checkpoint.
+    result and its registered version are used again: doing it twice gives nothing new, or would
+    charge the hospitals' patients twice, and an MLflow that was down costs no second training. One
+    that was interrupted goes on from its last checkpoint.
 
     Args:
         settings: consortium and stores.
@@ -77,6 +75,7 @@ def train(
         runtime: where.
         tags: for the MLflow run, such as the Dagster run id.
         fresh: begin at the first round and register a new version, whatever an earlier run left.
+            A private recipe draws new noise then and is charged anew.
 
     Raises:
         NoSiteReadyError: fewer hospitals than the quorum have partitions.
@@ -91,7 +90,10 @@ def train(
         )
     store = settings.coordinator_store()
     preprocessor = load_preprocessors(store).of(recipe)
-    run = _run_name(recipe, preprocessor, sites)
+    if fresh:
+        run = new_run_name(store, recipe, preprocessor, sites, tags.get("dagster.run_id"))
+    else:
+        run = run_name(store, recipe, preprocessor, sites)
     tracking = Tracking(settings.tracking_uri, settings.consortium.name)
     registry = Registry(tracking, settings.model_name)
 
@@ -117,6 +119,8 @@ def train(
             progress=True,
             metrics_port=settings.metrics_port,
             resume=not fresh,
+            witnesses=load_witnesses(store, sites),
+            budgets={name: settings.consortium.budget(name) for name in sites},
         )
         result = None if fresh else _stored_result(store, run)
         if result is None:
@@ -124,6 +128,9 @@ def train(
         else:
             # This MLflow run was not there to be told of the rounds as they ended.
             replay(result.history, settings.tracking_uri, mlflow_run)
+        for name, report in result.history.final.items():
+            if report.privacy is not None:
+                save_witness(store, name, report.privacy.head)
         release = _register(registry, mlflow_run, job, result, sites)
     documents.save(store, f"runs/{run}/{FILE}", release)
     documents.save(store, release_key(recipe.name), release)
@@ -134,15 +141,7 @@ def is_current(settings: Settings, recipe: Recipe, release: ReleaseRecord) -> bo
     """Tell whether a release is what training the recipe on today's partitions would give."""
     store = settings.coordinator_store()
     preprocessor = load_preprocessors(store).of(recipe)
-    return release.run == _run_name(recipe, preprocessor, ready_sites(settings))
-
-
-def _run_name(
-    recipe: Recipe, preprocessor: Preprocessor, sites: Mapping[str, PartitionManifest]
-) -> str:
-    versions = {name: manifest.version for name, manifest in sorted(sites.items())}
-    inputs = json.dumps([_CODE_VERSION, recipe.hash, preprocessor.version, versions])
-    return f"{recipe.name}-{hashlib.sha256(inputs.encode()).hexdigest()[:10]}"
+    return release.run == run_name(store, recipe, preprocessor, ready_sites(settings))
 
 
 def _registered_before(store: SiteStore, registry: Registry, run: str) -> ReleaseRecord | None:
@@ -196,6 +195,7 @@ def _register(
     sites: Mapping[str, PartitionManifest],
 ) -> ReleaseRecord:
     recipe, history = job.recipe, result.history
+    statements = {n: r.privacy for n, r in history.final.items() if r.privacy is not None}
     threshold = operating_threshold(history, job.preprocessor.cohort.label.prevalence)
     tracking = registry.tracking
     uri = log_model(tracking, mlflow_run, result.weights, recipe.model, job.preprocessor, threshold)
@@ -227,11 +227,18 @@ def _register(
         ),
         threshold=threshold,
         validation={name: report.auroc for name, report in history.final.items()},
+        privacy=guarantee(recipe, statements),
+        spending=statements,
     )
     tracking.client.log_text(mlflow_run, release.model_dump_json(indent=2), FILE)
     tracking.log(
         mlflow_run,
-        metrics={"threshold": threshold, "final_validation_auroc": validation_auroc(history)},
+        metrics={
+            "threshold": threshold,
+            "final_validation_auroc": validation_auroc(history),
+            **{f"{name}/epsilon": s.epsilon for name, s in statements.items()},
+            **{f"{name}/lifetime_epsilon": s.lifetime for name, s in statements.items()},
+        },
     )
     return release
 

@@ -37,7 +37,8 @@ def federation_assets(
 ) -> list[dg.AssetsDefinition]:
     """Return ``preprocessor``, ``recipe``, ``federated_model`` and ``federated_evaluation``."""
     contract = settings.cohort.version
-    simulated = settings.consortium.simulated
+    # Only a simulation may look at pooled rows, and noised moments are not theirs.
+    exact = settings.consortium.simulated and settings.consortium.profile_epsilon is None
     gates = settings.consortium.promotion
 
     @dg.asset(
@@ -55,7 +56,7 @@ def federation_assets(
                 description="Moments of the profiles equal a fit on pooled rows to 1e-9.",
             )
         ]
-        if simulated
+        if exact
         else [],
     )
     def preprocessor(platform: Platform) -> dg.MaterializeResult:
@@ -69,7 +70,7 @@ def federation_assets(
                 name: load_profile(settings.site_store(name)) for name in ready_sites(settings)
             }
             built = build_preprocessors(settings.coordinator_store(), settings.cohort, profiles)
-            error = pooled_fit_error(settings, built) if simulated else 0.0
+            error = pooled_fit_error(settings, built) if exact else 0.0
         scalings = built.moments.scalings if built.moments else {}
         return dg.MaterializeResult(
             data_version=dg.DataVersion(built.version),
@@ -89,7 +90,7 @@ def federation_assets(
                     metadata={"largest_difference": error},
                 )
             ]
-            if simulated
+            if exact
             else [],
         )
 
@@ -135,7 +136,8 @@ def federation_assets(
                 "training_complete",
                 asset="federated_model",
                 blocking=True,
-                description="Every round ran with the quorum; the loss is a number and fell.",
+                description="Every round ran with the quorum; the loss is a number and fell, "
+                "where it is not withheld for privacy.",
             )
         ],
     )
@@ -172,6 +174,7 @@ def federation_assets(
                 "hospitals": ", ".join(sorted(release.hospitals)),
                 "dropouts": dropouts,
                 "threshold": release.threshold,
+                "privacy": release.privacy,
                 "validation_auroc": history.rounds[-1].validation_auroc or "n/a",
                 "history": picture(plot),
                 "release_record": dg.MetadataValue.json(release.model_dump(mode="json")),
@@ -180,9 +183,7 @@ def federation_assets(
                 dg.AssetCheckResult(
                     check_name="training_complete",
                     passed=len(losses) == asked.rounds
-                    and first is not None
-                    and last is not None
-                    and (last < first or asked.rounds == 1),
+                    and (asked.privacy is not None or asked.rounds == 1 or _fell(first, last)),
                     metadata={"rounds": len(losses), "dropouts": dropouts},
                 )
             ],
@@ -241,6 +242,10 @@ def federation_assets(
         )
 
     return [preprocessor, recipe, federated_model, federated_evaluation]
+
+
+def _fell(first: float | None, last: float | None) -> bool:
+    return first is not None and last is not None and last < first
 
 
 def _evaluation_metadata(found: "ModelEvaluation") -> dict[str, dg.MetadataValue]:

@@ -31,10 +31,14 @@ def governance_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             comparison_table,
             hospital_table,
         )
+        from fl_assets.coordinator.utility import utility_plots
 
         with failing_clearly():
             comparison = compare(platform.settings)
-        plots = {plot.name: picture(plot) for plot in comparison_plots(comparison)}
+            drawn = comparison_plots(comparison) + utility_plots(
+                platform.settings.coordinator_store(), comparison
+            )
+        plots = {plot.name: picture(plot) for plot in drawn}
         return dg.MaterializeResult(
             data_version=dg.DataVersion(comparison.version),
             metadata={
@@ -45,7 +49,7 @@ def governance_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         )
 
     @dg.asset(
-        deps=[model_comparison],
+        deps=[model_comparison, "membership_audit"],
         group_name="governance",
         kinds={"mlflow"},
         owners=COORDINATOR,

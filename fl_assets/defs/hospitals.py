@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 def hospital_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     """Return ``hospital_records``, ``hospital_partitions`` and ``hospital_profile``."""
     contract = settings.cohort.version
-    split = digest(settings.consortium.split)
+    consortium = settings.consortium
+    split = digest(consortium.split)
+    # The floor says nothing about a noised profile.
+    epsilon = consortium.profile_epsilon
+    disclosure = str(consortium.minimum_cell) if epsilon is None else f"epsilon-{epsilon:g}"
     # One hospital = one run = one retry unit = one set of credentials.
     one_run_each = dg.BackfillPolicy.multi_run(1)
 
@@ -138,28 +142,32 @@ def hospital_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         group_name="hospital",
         kinds={"json"},
         owners=SITE,
-        code_version=f"1.{settings.consortium.minimum_cell}",
-        description="Aggregate statistics of the training rows with a minimum count per cell: all "
-        "that the hospital tells of its data. Written to its egress log.",
+        code_version=f"1.{disclosure}",
+        description="Aggregate statistics of the training rows, with a minimum count per cell or "
+        "with noise that is charged to the hospital's privacy ledger: all that the hospital tells "
+        "of its data. Written to its egress log.",
     )
     def hospital_profile(
         context: dg.AssetExecutionContext, platform: Platform
     ) -> dg.MaterializeResult:
-        from fl_assets.site.profile import build_profile
+        from fl_assets.site.profile import build_profile, noised_profile
 
-        settings = platform.settings
+        settings, hospital = platform.settings, context.partition_key
         with failing_clearly():
             profile = build_profile(
-                settings.site_store(context.partition_key),
+                settings.site_store(hospital),
                 settings.cohort,
                 settings.consortium.minimum_cell,
                 context.run.run_id,
+                noised_profile(settings.consortium, hospital),
             )
+        noised = profile.noised
         return dg.MaterializeResult(
             data_version=dg.DataVersion(profile.version),
             metadata={
                 "training_rows": profile.rows,
-                **_profile_plots(context.partition_key, profile, settings.cohort),
+                **({"noised": count_table(dict(noised), "noise", "value")} if noised else {}),
+                **_profile_plots(hospital, profile, settings.cohort),
             },
         )
 

@@ -28,7 +28,7 @@ def refresh_hospital(simulated: bool) -> UnresolvedAssetJobDefinition:
 
 
 def train_and_promote() -> UnresolvedAssetJobDefinition:
-    """Train a recipe, evaluate it everywhere, compare, promote if every gate is passed."""
+    """Train a recipe, evaluate and audit it everywhere, compare, promote if it passes all gates."""
     return dg.define_asset_job(
         TRAIN_AND_PROMOTE,
         selection=dg.AssetSelection.assets(
@@ -36,6 +36,7 @@ def train_and_promote() -> UnresolvedAssetJobDefinition:
             "recipe",
             "federated_model",
             "federated_evaluation",
+            "membership_audit",
             "model_comparison",
             "champion_model",
         ),

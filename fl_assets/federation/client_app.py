@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
@@ -11,11 +13,13 @@ from flwr.clientapp import ClientApp
 from torch import Tensor
 
 from fl_assets.errors import FlAssetsError
-from fl_assets.federation import rounds
+from fl_assets.federation import masked_site, rounds
 from fl_assets.federation.flower_internals import ClientAppCallable
 from fl_assets.federation.participant import Participant
 from fl_assets.federation.recipe import Recipe
+from fl_assets.federation.site_config import SiteConfig
 from fl_assets.learning.features import Preprocessor
+from fl_assets.privacy.ledger_entries import LedgerHead
 from fl_assets.site.egress import EgressKind, EgressLog
 from fl_assets.site.training import Update, Validation
 from fl_assets.storage import open_store
@@ -54,20 +58,20 @@ class _Asked(NamedTuple):
     recipe: str
     preprocessor: str
     checkpoints: int
-    hospital: str
-    store: str
+    config: SiteConfig
+    witness: str
 
     @classmethod
     def by(cls, context: Context) -> _Asked:
-        run, node = context.run_config, context.node_config
+        run, config = context.run_config, SiteConfig.of_node(context.node_config)
         return cls(
             context.run_id,
             str(run["run"]),
             str(run["recipe"]),
             str(run["preprocessor"]),
             int(run["keep-checkpoints"]),
-            str(node["hospital"]),
-            str(node["store"]),
+            config,
+            json.loads(str(run["witnesses"])).get(config.hospital, ""),
         )
 
 
@@ -75,16 +79,18 @@ class _Site:
     """A hospital in one run: its part in it, and its egress log."""
 
     def __init__(self, asked: _Asked) -> None:
-        store = open_store(asked.store)
+        store = open_store(asked.config.store)
         self.asked = asked
         self._egress = EgressLog(store)
+        self.recipe = Recipe.model_validate_json(asked.recipe)
         self.participant = Participant(
-            asked.hospital,
+            asked.config,
             store,
             run=asked.run,
-            recipe=Recipe.model_validate_json(asked.recipe),
+            recipe=self.recipe,
             preprocessor=Preprocessor.model_validate_json(asked.preprocessor),
             checkpoints=asked.checkpoints,
+            witnesses=(LedgerHead.model_validate_json(asked.witness),) if asked.witness else (),
         )
 
     def reply(
@@ -94,6 +100,7 @@ class _Site:
         detail: str,
         metrics: MetricRecord,
         arrays: ArrayRecord | None = None,
+        records: Mapping[str, ConfigRecord] = MappingProxyType({}),
     ) -> Message:
         """Write the egress log, then make the reply."""
         asked = message.content.config_records[rounds.CONFIG]
@@ -105,6 +112,9 @@ class _Site:
         if arrays is not None:
             content[rounds.ARRAYS] = arrays
             leaving += b"".join(array.data for array in arrays.values())
+        for name, record in records.items():
+            content[name] = record
+            leaving += repr(sorted(record.items())).encode()
         self._egress.release(kind, self.asked.run, leaving, detail)
         return Message(content, reply_to=message)
 
@@ -118,9 +128,10 @@ def _site(context: Context) -> _Site:
     One process may play many hospitals, so there is one for each.
     """
     asked = _Asked.by(context)
-    site = _sites.get(asked.hospital)
+    hospital = asked.config.hospital
+    site = _sites.get(hospital)
     if site is None or site.asked != asked:
-        site = _sites[asked.hospital] = _Site(asked)
+        site = _sites[hospital] = _Site(asked)
     return site
 
 
@@ -128,14 +139,32 @@ def _site(context: Context) -> _Site:
 def train(message: Message, context: Context) -> Message:
     """Train one round from the global weights and answer with the site's own."""
     site = _site(context)
-    return _update(site, message, site.participant.train, "round")
+    return _update(site, message, context, site.participant.train, "round")
 
 
 @app.train("pretrain")
 def pretrain(message: Message, context: Context) -> Message:
     """Pre-train the encoder for one round and answer with its weights."""
     site = _site(context)
-    return _update(site, message, site.participant.pretrain, "pre-training round")
+    return _update(site, message, context, site.participant.pretrain, "pre-training round")
+
+
+@app.query("keys")
+def keys(message: Message, context: Context) -> Message:
+    """Begin a masked sum: answer with public keys."""
+    return _masking(message, context, masked_site.advertise, "keys")
+
+
+@app.query("shares")
+def shares(message: Message, context: Context) -> Message:
+    """Deal shares of this site's secrets, sealed for each of the other sites."""
+    return _masking(message, context, masked_site.share, "shares dealt")
+
+
+@app.query("unmask")
+def unmask(message: Message, context: Context) -> Message:
+    """Reveal the shares that take the masks off the sum."""
+    return _masking(message, context, masked_site.unmask, "shares revealed")
 
 
 @app.evaluate()
@@ -152,23 +181,45 @@ def evaluate(message: Message, context: Context) -> Message:
             rounds.PERSONAL_VALIDATION_AUROC: rounds.to_wire(personal.auroc if personal else None),
         }
     )
-    return site.reply(message, "evaluation", f"round {round_}", metrics)
+    spent = ConfigRecord({rounds.PRIVACY: site.participant.statement().model_dump_json()})
+    records = {rounds.PRIVACY: spent}
+    return site.reply(message, "evaluation", f"round {round_}", metrics, records=records)
+
+
+def _masking(
+    message: Message,
+    context: Context,
+    step: Callable[[Message, Context, Recipe], Mapping[str, ConfigRecord]],
+    what: str,
+) -> Message:
+    site = _site(context)
+    records = step(message, context, site.recipe)
+    detail = f"{what}, round {_round(message)}"
+    return site.reply(message, "secure_sum", detail, MetricRecord(), records=records)
 
 
 def _update(
-    site: _Site, message: Message, work: Callable[[Mapping[str, Tensor], int], Update], what: str
+    site: _Site,
+    message: Message,
+    context: Context,
+    work: Callable[[Mapping[str, Tensor], int], Update],
+    what: str,
 ) -> Message:
     round_ = _round(message)
     update = work(_weights(message), round_)
     metrics = MetricRecord(
         {
             rounds.EXAMPLES: update.examples,
-            rounds.TRAIN_LOSS: update.loss,
+            rounds.TRAIN_LOSS: rounds.to_wire(update.loss),
             rounds.SECONDS: update.seconds,
             **_validation_metrics(update.validation),
         }
     )
-    return site.reply(message, "update", f"{what} {round_}", metrics, ArrayRecord(update.weights))
+    if site.recipe.secure_aggregation is None:
+        arrays = ArrayRecord(update.weights)
+    else:
+        arrays, what = masked_site.masked(message, context, site.recipe, update), f"masked {what}"
+    return site.reply(message, "update", f"{what} {round_}", metrics, arrays)
 
 
 def _weights(message: Message) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from fl_assets.errors import FlAssetsError
 from fl_assets.federation.recipe import Recipe
 from fl_assets.federation.rounds import Phase, RoundReport
 from fl_assets.federation.site_config import SiteConfig
+from fl_assets.federation.statement import PrivacyStatement
 from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.weights import Weights, weights_from_bytes, weights_to_bytes
 from fl_assets.storage import SiteStore
@@ -102,6 +103,7 @@ class FinalReport(StrictModel):
         loss, auroc: None where the metric does not exist.
         threshold: the operating threshold that the site would choose, None without one.
         personal_loss, personal_auroc: of the hospital's own model, None where it has none.
+        privacy: what the run cost the hospital's patients, in the hospital's own words.
     """
 
     examples: int
@@ -110,6 +112,7 @@ class FinalReport(StrictModel):
     threshold: float | None
     personal_loss: float | None = None
     personal_auroc: float | None = None
+    privacy: PrivacyStatement | None = None
 
 
 class FederationHistory(StrictModel):

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from fl_assets.errors import FlAssetsError
 from fl_assets.federation.recipe import FineTuningConfig, LocalLayersConfig, Recipe
+from fl_assets.federation.site_config import SiteConfig
+from fl_assets.federation.statement import PrivacyStatement, state
 from fl_assets.learning.configs import EmbeddingConfig
 from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.models import local_names
-from fl_assets.learning.training import TrainingDivergedError
+from fl_assets.learning.training import TrainingDivergedError, derive_seed
+from fl_assets.privacy.ledger_entries import LedgerHead
+from fl_assets.privacy.noise import NoiseSource, SecureNoise, SeededNoise
 from fl_assets.site.client_state import ClientState, Phase
 from fl_assets.site.personal import KeptLayers, load_personal, save_personal
 from fl_assets.site.pretraining import AutoencoderTrainer
-from fl_assets.site.training import SiteTrainer, Update, Validation
+from fl_assets.site.spending import Answer, RunSpending
+from fl_assets.site.training import WITHHELD, SiteTrainer, Update, Validation
 from fl_assets.storage import SiteStore
 
 log = logging.getLogger(__name__)
@@ -42,36 +50,54 @@ class _Trainer(Protocol):
 class Participant:
     """A hospital's part in a run: it trains, and keeps what is its own.
 
+    What the run may learn of the patients is reserved in the hospital's ledger before a row is
+    opened. Under differential privacy an update tells nothing but noised weights and the number of
+    training rows, which is public; and a round that is asked again gets the same answer.
+
     Args:
-        hospital: name.
+        config: of the hospital's node.
         store: its own.
         run: name of the run.
         recipe: of the run.
         preprocessor: of the run.
         checkpoints: how many rounds the server can go back.
+        witnesses: heads of the hospital's ledger that the coordinator saw.
 
     Attributes:
         partitions: version of the partitions that it trains on.
 
     Raises:
+        BudgetExceededError, UnprotectedRunError, LedgerDamagedError: see
+            :mod:`fl_assets.site.spending`.
         ObjectNotFoundError: the partitions were never built.
         NoTrainingRowsError: they hold no training row.
     """
 
     def __init__(
         self,
-        hospital: str,
+        config: SiteConfig,
         store: SiteStore,
         *,
         run: str,
         recipe: Recipe,
         preprocessor: Preprocessor,
         checkpoints: int,
+        witnesses: Iterable[LedgerHead] = (),
     ) -> None:
-        self._hospital = hospital
+        self._config = config
+        self._hospital = hospital = config.hospital
         self._store = store
         self._run = run
         self._recipe = recipe
+        self._spending = RunSpending.open(
+            store,
+            hospital,
+            run=run,
+            privacy=recipe.privacy,
+            rounds=recipe.rounds,
+            budget=config.budget,
+            witnesses=witnesses,
+        )
         self._state = ClientState(store, run, rounds=checkpoints)
         self._trainer = SiteTrainer(hospital, store, recipe.local_training, preprocessor)
         self._layers = self._keeping(Phase.TRAINING, self._trainer.model)
@@ -116,8 +142,39 @@ class Participant:
 
         Raises:
             OtherModelError: the server's weights are not those of the recipe's model.
+            OtherWeightsError, RoundNotReservedError, RunClosedError: under differential privacy,
+                the round was not reserved or was answered from other weights.
         """
-        return _round(self._trainer, self._layers, shared, round_)
+        privacy, event = self._recipe.privacy, self._spending.event
+        if privacy is None or event is None:
+            return _round(self._trainer, self._layers, shared, round_)
+        start = time.perf_counter()
+
+        def make() -> Answer:
+            weights = self._trainer.train_privately(
+                self._layers.join(shared, round_),
+                privacy,
+                event.noise_multiplier,
+                self._noise(round_),
+            )
+            released = self._layers.split(weights, round_)
+            arrays = {name: weight.numpy() for name, weight in released.items()}
+            return Answer(arrays, len(self._trainer.rows.train.X))
+
+        answer = self._spending.answer(round_, _digest(shared), make)
+        return Update(
+            weights={name: torch.from_numpy(a) for name, a in answer.arrays.items()},
+            examples=answer.examples,
+            loss=None,
+            validation=WITHHELD,
+            seconds=time.perf_counter() - start,
+        )
+
+    def _noise(self, round_: int) -> NoiseSource:
+        seed = self._config.noise_seed
+        if seed is None:
+            return SecureNoise()
+        return SeededNoise(derive_seed(seed, self._hospital, self._run, round_))
 
     def evaluate(
         self, shared: Mapping[str, Tensor], round_: int
@@ -126,14 +183,24 @@ class Participant:
 
         The hospital's own model is stored here, and the run's states end with it. In the global
         model the layers that stay at the hospitals have their first values: nobody has others.
+        Under differential privacy the run is settled and every figure withheld.
         """
-        found, personal = self._trainer.validate(self._layers.complete(shared)), None
+        found, personal = WITHHELD, None
+        withheld = self._recipe.privacy is not None
+        if not withheld:
+            found = self._trainer.validate(self._layers.complete(shared))
         own = self._own_model(shared, round_)
         if own is not None:
             save_personal(self._store, self._run, own)
-            personal = self._trainer.validate(own)
+            personal = WITHHELD if withheld else self._trainer.validate(own)
+        self._spending.close()
         self._state.clear()
         return found, personal
+
+    def statement(self) -> PrivacyStatement:
+        """Return what the run cost the hospital's patients, and where its ledger stands."""
+        balance, head = self._spending.standing()
+        return state(self._run, self._recipe.privacy, self._config, balance, head)
 
     def _own_model(self, shared: Mapping[str, Tensor], round_: int) -> dict[str, Tensor] | None:
         match self._recipe.personalisation:
@@ -148,6 +215,13 @@ class Participant:
                     # The global model's figures are worth having without it.
                     log.warning("%s has no model of its own: %s", self._hospital, error)
         return None
+
+
+def _digest(weights: Mapping[str, Tensor]) -> bytes:
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(f"{name}\0".encode() + weights[name].numpy().tobytes())
+    return digest.digest()
 
 
 def _round(

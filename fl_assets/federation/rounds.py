@@ -30,6 +30,7 @@ PERSONAL_VALIDATION_AUROC = "personal_validation_auroc"
 THRESHOLD = "threshold"
 SECONDS = "seconds"
 PARTITIONS = "partitions"
+PRIVACY = "privacy"
 
 _VALIDATION = {VALIDATION_EXAMPLES, VALIDATION_LOSS, VALIDATION_AUROC}
 UPDATE_METRICS = frozenset({EXAMPLES, TRAIN_LOSS, SECONDS} | _VALIDATION)
@@ -78,7 +79,8 @@ class RoundReport(StrictModel):
         aggregation: of these, from the last reply in to the new global model.
         gap: seconds before this round, from the last reply of the round before to the first
             message out; None for the first round of a run or of its resumption.
-        sent, received: bytes of arrays, over all sites.
+        sent, received: bytes of arrays, over all sites; where sums are masked also of keys and
+            shares.
     """
 
     round: int

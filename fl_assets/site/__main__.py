@@ -13,7 +13,6 @@ from fl_assets.errors import FlAssetsError
 from fl_assets.settings import Settings
 from fl_assets.site import intake, partitions, profile
 from fl_assets.site.egress import EgressEntry, EgressLog
-from fl_assets.storage import SiteStore
 
 
 class Task(StrEnum):
@@ -26,15 +25,17 @@ class Task(StrEnum):
     EGRESS = "egress"
 
 
-def run(task: Task, settings: Settings, store: SiteStore, asked_by: str) -> dict[str, Any]:
+def run(task: Task, settings: Settings, hospital: str, asked_by: str) -> dict[str, Any]:
     """Carry out a task and return its manifest, without a row in it."""
     cohort, consortium = settings.cohort, settings.consortium
+    store = settings.site_store(hospital)
     if task == Task.RECORDS:
         return intake.collect_records(store, cohort).model_dump(mode="json")
     if task == Task.PARTITIONS:
         return partitions.build_partitions(store, cohort, consortium.split).model_dump(mode="json")
     if task == Task.PROFILE:
-        built = profile.build_profile(store, cohort, consortium.minimum_cell, asked_by)
+        noised = profile.noised_profile(consortium, hospital)
+        built = profile.build_profile(store, cohort, consortium.minimum_cell, asked_by, noised)
         return built.model_dump(mode="json")
     if task == Task.VERIFY:
         return {"problems": partitions.verify(store, cohort)}
@@ -79,7 +80,7 @@ def main(
     """
     settings = Settings.from_environment()
     try:
-        answer = run(task, settings, settings.site_store(hospital), asked_by)
+        answer = run(task, settings, hospital, asked_by)
     except FlAssetsError as error:
         sys.stderr.write(f"error: {error}\n")
         raise typer.Exit(1) from None

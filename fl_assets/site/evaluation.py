@@ -16,8 +16,11 @@ from fl_assets.learning.configs import ModelConfig
 from fl_assets.learning.evaluation import Evaluation, evaluate
 from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.paired import PairedEvaluation, Scored, compare_pair
+from fl_assets.privacy.noised_counts import Noised
 from fl_assets.site import partitions
 from fl_assets.site.egress import EgressLog
+from fl_assets.site.noised_evaluation import noised_test
+from fl_assets.site.noised_release import NoisedRelease
 from fl_assets.site.personal import OwnModel, load_own_model
 from fl_assets.storage import SiteStore
 
@@ -47,6 +50,8 @@ class SiteEvaluation(StrictModel):
         subgroups: by column and group; groups below the floor are left out.
         personal: the model (a) beside the hospital's own of the same run (b), None where it has
             none or where the test rows are of one class.
+        noised: how much noise was added; None of none. With noise there are neither subgroups nor
+            a comparison with the hospital's own model.
     """
 
     partitions: str
@@ -54,6 +59,7 @@ class SiteEvaluation(StrictModel):
     age_only_auroc: float | None
     subgroups: dict[str, dict[str, Subgroup]]
     personal: PairedEvaluation | None = None
+    noised: Noised | None = None
 
 
 def evaluate_model(
@@ -65,6 +71,7 @@ def evaluate_model(
     minimum: int,
     run: str,
     personal: ModelConfig | None = None,
+    noised: NoisedRelease | None = None,
 ) -> SiteEvaluation:
     """Evaluate a model on the hospital's test rows and log the release.
 
@@ -74,17 +81,32 @@ def evaluate_model(
         scorer: the model.
         threshold: its operating point, chosen on other rows.
         minimum: smallest number of people that a released figure may stand for; the positives of
-            the whole test part are the exception, an AUROC without them cannot be read.
-        run: who asked, for the egress log.
+            the whole test part are the exception, an AUROC without them cannot be read. On fewer
+            test rows no noise is spent either.
+        run: who asked, for the egress log; with noise the run that the model is from.
         personal: what a hospital's own model of this run would be; where this hospital has one,
             it is compared. None where the run left none.
+        noised: how noise is added; None of none.
+
+    Raises:
+        BudgetExceededError, LedgerDamagedError: noised figures cannot be paid for; no row was read.
     """
     manifest = partitions.load_manifest(store)
-    frame = partitions.load_part(store, manifest, "test")
     found = SiteEvaluation(
         partitions=manifest.version, evaluation=None, age_only_auroc=None, subgroups={}
     )
-    if len(frame) >= minimum:
+    enough = manifest.files["test"].rows >= minimum
+    if enough and noised is not None:
+        told = noised_test(store, manifest, preprocessor, scorer, noised, run)
+        found = SiteEvaluation(
+            partitions=manifest.version,
+            evaluation=told.evaluation,
+            age_only_auroc=told.age_only_auroc,
+            subgroups={},
+            noised=told.noised,
+        )
+    elif enough:
+        frame = partitions.load_part(store, manifest, "test")
         spec = preprocessor.cohort
         X, y = preprocessor.transform(frame), labels(frame, spec)
         scores = scorer(X)

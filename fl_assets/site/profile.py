@@ -1,9 +1,8 @@
-"""The hospital's profile: aggregate statistics of its training rows, the floor applied."""
+"""The hospital's profile: aggregate statistics of its training rows, with a floor or with noise."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -12,9 +11,14 @@ from numpy.typing import NDArray
 
 from fl_assets.cohorts.spec import CategoryColumn, CohortSpec, NumberColumn
 from fl_assets.config import StrictModel
+from fl_assets.consortium import Consortium
 from fl_assets.learning.features import Moments, combine
-from fl_assets.site import partitions
+from fl_assets.learning.inputs import Floats
+from fl_assets.privacy.noised_counts import Noised, whole
+from fl_assets.site import partitions, profile_sums
 from fl_assets.site.egress import EgressLog
+from fl_assets.site.noised_release import NoisedRelease
+from fl_assets.site.profile_sums import Table
 from fl_assets.storage import SiteStore
 
 Cells = dict[str, int | None]
@@ -36,9 +40,16 @@ class HospitalProfile(StrictModel):
             would give away a hidden number of missing values.
         histograms: per number column, a cell per public bin; the last one holds its upper edge.
         counts: per category or flag column, a cell per value.
+        noised: how much noise was added; None of none.
 
-    A cell is None where it stands for fewer people than the floor but not for none. Where just
-    one cell of a table is None, the next smallest is too, since it could be had by subtraction.
+    Without noise a cell is None where it stands for fewer people than the floor but not for none.
+    Where just one cell of a table is None, the next smallest is too, since it could be had by
+    subtraction.
+
+    With noise no cell is None. A small count then tells as little of any one patient as a large
+    one, and the difference between two versions of a profile is bounded like everything that is
+    charged to the ledger. Numbers are clipped to their public range in the moments, which are None
+    where the noise left nothing of them.
     """
 
     partitions: str
@@ -48,6 +59,7 @@ class HospitalProfile(StrictModel):
     moments: dict[str, Moments | None]
     histograms: dict[str, Cells]
     counts: dict[str, Cells]
+    noised: Noised | None = None
 
     @property
     def version(self) -> str:
@@ -69,18 +81,44 @@ def suppress(cells: Mapping[str, int], minimum: int) -> Cells:
     return {name: None if name in hidden else count for name, count in cells.items()}
 
 
-def build_profile(store: SiteStore, spec: CohortSpec, minimum: int, run: str) -> HospitalProfile:
+def noised_profile(consortium: Consortium, hospital: str) -> NoisedRelease | None:
+    """Return how a hospital's profile is noised, None where the consortium wants no noise.
+
+    Raises:
+        UnknownHospitalError: there is none of that name.
+    """
+    if consortium.profile_epsilon is None:
+        return None
+    budget = consortium.budget(hospital)
+    return NoisedRelease(hospital, budget, consortium.profile_epsilon, budget.delta)
+
+
+def build_profile(
+    store: SiteStore,
+    spec: CohortSpec,
+    minimum: int,
+    run: str,
+    noised: NoisedRelease | None = None,
+) -> HospitalProfile:
     """Describe the hospital's training rows, log the release and store the profile.
 
     Args:
         store: the hospital's.
         spec: the cohort.
-        minimum: smallest number of people that a released count may stand for.
-        run: who asked, for the egress log.
+        minimum: smallest number of people that a released count may stand for without noise.
+        run: who asked, for the egress log and the ledger.
+        noised: how noise is added; None of none.
+
+    Raises:
+        BudgetExceededError, LedgerDamagedError: the noised profile cannot be paid for; no row was
+            read.
     """
     manifest = partitions.load_manifest(store)
-    frame = partitions.load_part(store, manifest, "train")
-    profile = describe(frame, spec, minimum, manifest.version)
+    if noised is None:
+        frame = partitions.load_part(store, manifest, "train")
+        profile = describe(frame, spec, minimum, manifest.version)
+    else:
+        profile = _describe_noised(store, manifest, spec, run, noised)
     text = EgressLog(store).release("profile", run, profile.model_dump_json(indent=2).encode())
     store.put(f"profile/{profile.version}.json", text)
     store.put(MANIFEST, text)
@@ -136,8 +174,81 @@ def _suppress_present(cells: dict[str, int], absent: int, minimum: int) -> Cells
 
 def _histogram(values: NDArray[np.float64], column: NumberColumn) -> dict[str, int]:
     found, _ = np.histogram(values, bins=np.asarray(column.bins))
-    names = [f"{low:.12g} to {high:.12g}" for low, high in itertools.pairwise(column.bins)]
-    return dict(zip(names, found.tolist(), strict=True))
+    return dict(zip(profile_sums.bin_names(column), found.tolist(), strict=True))
+
+
+def _describe_noised(
+    store: SiteStore,
+    manifest: partitions.PartitionManifest,
+    spec: CohortSpec,
+    run: str,
+    noised: NoisedRelease,
+) -> HospitalProfile:
+    """Describe the training rows by sums with noise, which are released once for these rows."""
+    sensitivity = profile_sums.sensitivity(spec)
+    sums = noised.sums(
+        store,
+        f"profile/{manifest.version}/{spec.version}",
+        lambda: exact_sums(partitions.load_part(store, manifest, "train"), spec),
+        sensitivity,
+        run=run,
+        what=f"noised profile of partitions {manifest.version}",
+    )
+    rows = manifest.files["train"].rows
+    return from_sums(sums, spec, manifest.version, rows, noised.told(sensitivity))
+
+
+def exact_sums(frame: pd.DataFrame, spec: CohortSpec) -> Floats:
+    """Return what a profile is made of, without noise: the counts, then the unit sums."""
+    # With a floor of 1 nothing is hidden.
+    exact = describe(frame, spec, 1, "")
+    sums: list[float | None] = []
+    for table, cells in profile_sums.counted(spec).items():
+        found = _cells(exact, table)
+        sums += [found[cell] for cell in cells]
+    for column in spec.numbers:
+        values = frame[column.name].dropna().to_numpy(dtype=np.float64)
+        sums += profile_sums.unit_sums(values, column)
+    return np.array(sums, dtype=np.float64)
+
+
+def _cells(profile: HospitalProfile, table: Table) -> Cells:
+    field, column = table
+    return profile.label if field == "label" else getattr(profile, field)[column]
+
+
+def from_sums(
+    sums: Floats, spec: CohortSpec, version: str, rows: int, noised: Noised
+) -> HospitalProfile:
+    """Return the profile that noised sums tell.
+
+    Args:
+        sums: of :func:`exact_sums`, with noise.
+        spec: the cohort.
+        version: of the partitions.
+        rows: training rows, whose number is public.
+        noised: what the noise is.
+    """
+    tables = profile_sums.counted(spec)
+    first = sum(map(len, tables.values()))
+    people = iter(whole(sums[:first]).tolist())
+    told = {table: {cell: next(people) for cell in cells} for table, cells in tables.items()}
+    absent = {c: min(cells["missing"], rows) for (f, c), cells in told.items() if f == "missing"}
+    return HospitalProfile(
+        partitions=version,
+        rows=rows,
+        label=told["label", spec.label.column],
+        missing={c: {"missing": n, "present": rows - n} for c, n in absent.items()},
+        moments={
+            c.name: profile_sums.moments_of(
+                rows - absent.get(c.name, 0), total, squares, c, noised.deviation
+            )
+            for c, (total, squares) in zip(spec.numbers, sums[first:].reshape(-1, 2), strict=True)
+        },
+        histograms={c: cells for (field, c), cells in told.items() if field == "histograms"},
+        counts={c: cells for (field, c), cells in told.items() if field == "counts"},
+        noised=noised,
+    )
 
 
 def load_profile(store: SiteStore) -> HospitalProfile:

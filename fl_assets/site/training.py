@@ -18,6 +18,9 @@ from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.losses import build_objective
 from fl_assets.learning.models import model_for
 from fl_assets.learning.training import derive_seed, predict, train_epochs
+from fl_assets.privacy.configs import PrivacyConfig
+from fl_assets.privacy.dpsgd import train_privately
+from fl_assets.privacy.noise import NoiseSource
 from fl_assets.site import partitions
 from fl_assets.storage import SiteStore
 
@@ -69,6 +72,10 @@ class Validation:
     threshold: float | None = None
 
 
+WITHHELD = Validation(0, None, None)
+"""In place of figures that would be a release without noise."""
+
+
 @dataclass(frozen=True)
 class Update:
     """What a site has to say after a round.
@@ -76,14 +83,14 @@ class Update:
     Attributes:
         weights: the locally trained state dict.
         examples: training rows.
-        loss: mean training loss of the last local epoch.
+        loss: mean training loss of the last local epoch; None where it is withheld for privacy.
         validation: of the weights that came in, before training.
         seconds: wall time at the site.
     """
 
     weights: dict[str, Tensor]
     examples: int
-    loss: float
+    loss: float | None
     validation: Validation
     seconds: float
 
@@ -129,6 +136,32 @@ class SiteTrainer:
             validation=validation,
             seconds=time.perf_counter() - start,
         )
+
+    def train_privately(
+        self,
+        weights: Mapping[str, Tensor],
+        privacy: PrivacyConfig,
+        noise_multiplier: float,
+        noise: NoiseSource,
+    ) -> dict[str, Tensor]:
+        """Return the weights after a round of noised steps; nothing else of it may be told.
+
+        Raises:
+            TooFewRowsError, UnsuitableModelError: see :mod:`fl_assets.privacy.dpsgd`.
+        """
+        self.model.load_state_dict(dict(weights))
+        train_privately(
+            self.model,
+            self.rows.train.X,
+            self.rows.train.y,
+            objective=self._objective,
+            optimizer=self._plan.optimizer,
+            privacy=privacy,
+            noise_multiplier=noise_multiplier,
+            noise=noise,
+            proximal_mu=self._plan.proximal_mu,
+        )
+        return copy_of(self.model)
 
     def fine_tune(
         self, weights: Mapping[str, Tensor], epochs: int, lr: float | None

@@ -16,6 +16,7 @@ from fl_assets.federation.client_app import keep_details_home
 from fl_assets.federation.flower_internals import NodeInfo
 from fl_assets.federation.recipe import Recipe
 from fl_assets.federation.runtimes.inprocess import InProcessGrid
+from fl_assets.federation.site_config import SiteConfig
 from fl_assets.federation.strategies.consortium import ConsortiumStrategy, OnModel
 from fl_assets.federation.strategies.flower import build_strategy
 from fl_assets.learning.configs import LogisticRegressionConfig
@@ -105,7 +106,8 @@ class Grid(InProcessGrid):
         def evaluate(message: Message, context: Context) -> Message:
             return answer(message, reply())
 
-        super().__init__(app, dict.fromkeys(names, "file:///nowhere"), {}, run_id=1)
+        nodes = {name: SiteConfig(hospital=name, store="file:///nowhere") for name in names}
+        super().__init__(app, nodes, {}, run_id=1)
         self.away: set[str] = set()
 
     @property

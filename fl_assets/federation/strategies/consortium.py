@@ -22,8 +22,10 @@ from fl_assets.federation.strategies.hygiene import (
     Update,
     check_norms,
     read_evaluation,
+    read_masked_update,
     read_update,
 )
+from fl_assets.federation.strategies.secure import SecureRound
 from fl_assets.federation.strategies.wave import Wave
 
 NOT_ONLINE = "not online"
@@ -81,7 +83,7 @@ class ConsortiumStrategy(Strategy):
 
     Args:
         inner: does the aggregation; of ``build_strategy``.
-        recipe: for quorum, fraction, deadline, norm bound and seed.
+        recipe: for quorum, fraction, deadline, norm bound, seed and whether sums are masked.
         run: name of the run, which every message bears.
         hospitals: name by node id, of the whole run. One that is away now may come back; one that
             joins later is taken up.
@@ -123,6 +125,7 @@ class ConsortiumStrategy(Strategy):
         self._rounds = recipe.rounds if rounds is None else rounds
         self._action = action
         self._mean = mean or IterateMean(self._rounds, last=1)
+        self._secure: SecureRound | None = None
         self._absent: dict[str, str] = {}
         self._global: dict[str, NDArray[np.generic]] = {}
         self._size = 0
@@ -138,7 +141,9 @@ class ConsortiumStrategy(Strategy):
         """Address the round's messages to the hospitals that are there.
 
         Raises:
-            QuorumNotReachedError: too few came online before the round's deadline.
+            QuorumNotReachedError: too few came online before the round's deadline, or are ready
+                for a masked sum.
+            SecureSumFailedError: too few for a masked sum are.
         """
         round_ = self._done + server_round
         online = self._attendance.gather(grid)
@@ -152,6 +157,10 @@ class ConsortiumStrategy(Strategy):
         self._size = _size(arrays)
         self._started = time.perf_counter()
         self._gap = None if self._arrived is None else self._started - self._arrived
+        if (masks := self._recipe.secure_aggregation) is not None:
+            self._secure = SecureRound(masks, self._wave, grid, self._recipe.round_deadline)
+            if len(self._wave.sent) < self._attendance.quorum:
+                raise self._quorum_missed(round_, 0)
         return self._wave.messages
 
     def aggregate_train(
@@ -161,18 +170,22 @@ class ConsortiumStrategy(Strategy):
 
         Raises:
             QuorumNotReachedError: too few do.
+            SecureSumFailedError: their masked sum cannot be unmasked.
+            MeanTooLargeError: the mean of masked updates is beyond the absolute norm bound.
             ServerDivergedError: the new global model is not finite.
         """
         self._arrived = time.perf_counter()
         round_ = self._done + server_round
         updates = self._updates(replies)
         if len(updates) < self._attendance.quorum:
-            raise QuorumNotReachedError(
-                round_, len(updates), self._attendance.quorum, self._dropouts()
-            )
+            raise self._quorum_missed(round_, len(updates))
+        if self._secure is not None:
+            self._secure.reveal(updates)
+            self._arrived = time.perf_counter()
+        secure = self._secure
         # Before Flower's median and trimmed mean, which empty the updates.
         received = sum(_size(update.arrays) for update in updates.values())
-        aggregate, metrics = self._inner.aggregate_train(round_, self._wave.replies.values())
+        aggregate, metrics = self._inner.aggregate_train(round_, self._counted(updates))
         arrays = self._mean_of_last(self._as_sent(cast(ArrayRecord, aggregate), round_), round_)
         ended = time.perf_counter()
         report = RoundReport(
@@ -184,8 +197,8 @@ class ConsortiumStrategy(Strategy):
             seconds=ended - self._started,
             aggregation=ended - self._arrived,
             gap=self._gap,
-            sent=self._size * len(self._wave.messages),
-            received=received,
+            sent=self._size * len(self._wave.sent) + (secure.sent if secure else 0),
+            received=received + (secure.received if secure else 0),
         )
         self.reports.append(report)
         if self._on_model is not None:
@@ -223,11 +236,14 @@ class ConsortiumStrategy(Strategy):
         return Wave(messages, self._attendance.names, self._run, round_, self._action)
 
     def _updates(self, replies: Iterable[Message]) -> dict[str, Update]:
+        withheld = self._recipe.privacy is not None
+        if self._secure is not None:
+            size = sum(weights.size for weights in self._global.values())
+            return self._wave.receive(
+                replies, lambda reply: read_masked_update(reply, size, withheld=withheld)
+            )
         updates = self._wave.receive(
-            replies,
-            lambda reply: read_update(
-                reply, self._global, withheld=self._recipe.privacy is not None
-            ),
+            replies, lambda reply: read_update(reply, self._global, withheld=withheld)
         )
         norms = {name: update.norm for name, update in updates.items()}
         for name, error in check_norms(norms, self._recipe.norm_bound).items():
@@ -237,6 +253,16 @@ class ConsortiumStrategy(Strategy):
             # In the global model's order: FedAvgM and Krum go by the position of an array.
             self._wave.replies[name].content[rounds.ARRAYS] = update.arrays
         return updates
+
+    def _counted(self, updates: Mapping[str, Update]) -> list[Message]:
+        """Return the replies that are averaged: of a masked sum one, with all the rows."""
+        if self._secure is None:
+            return list(self._wave.replies.values())
+        bound = self._recipe.norm_bound.absolute
+        return [self._secure.mean(updates, self._global, bound)]
+
+    def _quorum_missed(self, round_: int, delivered: int) -> QuorumNotReachedError:
+        return QuorumNotReachedError(round_, delivered, self._attendance.quorum, self._dropouts())
 
     def _dropouts(self) -> dict[str, str]:
         return self._absent | self._wave.dropouts

@@ -33,6 +33,7 @@ from fl_assets.federation.strategies.configs import (
     StrategyConfig,
     TrimmedMeanConfig,
 )
+from fl_assets.privacy.masking.roster import MINIMUM_SITES
 
 
 class TooFewSitesError(FederationError):
@@ -56,6 +57,17 @@ class TooFewUpdatesError(FederationError):
         )
 
 
+class TooFewForSumsError(FederationError):
+    """Masked sums over so few sites that each could tell another one's part."""
+
+    def __init__(self, sites: int) -> None:
+        super().__init__(
+            f"a round of this run has {sites} sites and `secure_aggregation` needs "
+            f"{MINIMUM_SITES}: bring hospitals in, raise `fraction` or `quorum`, or leave "
+            "`secure_aggregation` out of the recipe"
+        )
+
+
 def sites_asked(recipe: Recipe, sites: int) -> int:
     """Return how many of a run's sites are asked in a round."""
     # Rounded, since 0.1 of 30 sites is 3.0000000000000004 in floating point.
@@ -76,6 +88,7 @@ def build_strategy(recipe: Recipe, sites: int) -> FedAvg:
     Raises:
         TooFewSitesError: fewer sites than the quorum.
         TooFewUpdatesError: a round may have too few updates for a robust strategy.
+        TooFewForSumsError: a round has too few sites for masked sums.
     """
     quorum = quorum_of(recipe, sites)
     if sites < quorum:
@@ -83,6 +96,9 @@ def build_strategy(recipe: Recipe, sites: int) -> FedAvg:
     needed = _updates_needed(recipe.strategy)
     if quorum < needed:
         raise TooFewUpdatesError(recipe.strategy.kind, needed, quorum, sites)
+    asked = min(sites, sites_asked(recipe, sites))
+    if recipe.secure_aggregation is not None and asked < MINIMUM_SITES:
+        raise TooFewForSumsError(asked)
     strategy = _build(recipe.strategy)
     # Flower waits for ever below these.
     strategy.min_train_nodes = strategy.min_evaluate_nodes = strategy.min_available_nodes = 1

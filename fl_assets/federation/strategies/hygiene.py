@@ -10,10 +10,13 @@ from statistics import median
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from fl_assets.federation import rounds
 from fl_assets.federation.job import FederationError, FinalReport
+from fl_assets.federation.masking_records import MASKED
 from fl_assets.federation.rounds import SiteReport
+from fl_assets.federation.statement import PrivacyStatement
 from fl_assets.federation.strategies.configs import NormBound
 
 MINIMUM_FOR_RELATIVE_BOUND = 3
@@ -80,7 +83,8 @@ class Update:
     Attributes:
         arrays: the new weights, in the order of the global model's.
         site: what goes into the round's report.
-        norm: L2 norm of the difference from the global model.
+        norm: L2 norm of the difference from the global model; 0 for a masked one, of which it
+            cannot be known.
     """
 
     arrays: ArrayRecord
@@ -151,6 +155,24 @@ def read_update(reply: Message, model: Model, *, withheld: bool = False) -> Upda
     )
 
 
+def read_masked_update(reply: Message, size: int, *, withheld: bool = False) -> Update:
+    """Return a reply to a train message whose update is masked: one vector of noise.
+
+    Args:
+        reply: of a site.
+        size: number of the model's weights.
+        withheld: as for :func:`read_update`.
+
+    Raises:
+        OtherModelError, NotFiniteError, FiguresError, UnknownRowsError: see there.
+    """
+    records = reply.content.array_records
+    if set(records) != {rounds.ARRAYS} or set(records[rounds.ARRAYS]) != {MASKED}:
+        raise OtherModelError(f"its update is not one masked array: {_UPDATE_IT}")
+    _decoded(MASKED, records[rounds.ARRAYS][MASKED], np.dtype(np.uint64), (size,))
+    return Update(records[rounds.ARRAYS], _site_report(reply, withheld), norm=0.0)
+
+
 def read_evaluation(reply: Message) -> FinalReport:
     """Return a reply to an evaluate message.
 
@@ -165,7 +187,18 @@ def read_evaluation(reply: Message) -> FinalReport:
         threshold=rounds.from_wire(figures[rounds.THRESHOLD]),
         personal_loss=rounds.from_wire(figures[rounds.PERSONAL_VALIDATION_LOSS]),
         personal_auroc=rounds.from_wire(figures[rounds.PERSONAL_VALIDATION_AUROC]),
+        privacy=_statement(reply),
     )
+
+
+def _statement(reply: Message) -> PrivacyStatement:
+    told = reply.content.config_records.get(rounds.PRIVACY, ConfigRecord())
+    try:
+        return PrivacyStatement.model_validate_json(str(told.get(rounds.PRIVACY)))
+    except ValidationError as error:
+        raise FiguresError(
+            f"it does not say what the run cost its patients: {_UPDATE_IT}"
+        ) from error
 
 
 def check_norms(norms: Mapping[str, float], bound: NormBound) -> dict[str, NormError]:
@@ -191,7 +224,9 @@ def check_norms(norms: Mapping[str, float], bound: NormBound) -> dict[str, NormE
     return found
 
 
-def _squared_distance(name: str, sent: Array, expected: NDArray[np.generic]) -> float:
+def _decoded(
+    name: str, sent: Array, dtype: np.dtype[np.generic], shape: tuple[int, ...]
+) -> NDArray[np.generic]:
     try:
         value = sent.numpy()
     except Exception as error:
@@ -201,11 +236,16 @@ def _squared_distance(name: str, sent: Array, expected: NDArray[np.generic]) -> 
         ) from error
     # Of the decoded array: what the record says beside it is the site's word alone.
     found = getattr(value, "dtype", None), getattr(value, "shape", None)
-    if found != (expected.dtype, expected.shape):
+    if found != (dtype, shape):
         raise OtherModelError(
             f"its update is of another model, {name} is {found[0]}{list(found[1] or ())} in place "
-            f"of {expected.dtype}{list(expected.shape)}: {_UPDATE_IT}"
+            f"of {dtype}{list(shape)}: {_UPDATE_IT}"
         )
+    return value
+
+
+def _squared_distance(name: str, sent: Array, expected: NDArray[np.generic]) -> float:
+    value = _decoded(name, sent, expected.dtype, expected.shape)
     if not (finite := np.isfinite(value)).all():
         raise NotFiniteError(
             f"its update is not finite, {value.size - int(finite.sum())} of {value.size} values of "

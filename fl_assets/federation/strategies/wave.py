@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TypeVar
 
-from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 
 from fl_assets.federation import rounds
 from fl_assets.federation.strategies.hygiene import (
@@ -34,7 +34,8 @@ class Wave:
         action: after the message's type, as in ``train.pretrain``; none if None.
 
     Attributes:
-        messages: to send, in the order of the hospitals' names, which Flower's sampling shuffles.
+        run, round: as given.
+        sent: message by hospital, in the order of names, which Flower's sampling shuffles.
         replies: that count so far, by hospital.
         dropouts: cause by hospital.
         rejected: hospitals with a reply that was refused.
@@ -48,13 +49,39 @@ class Wave:
         round_: int,
         action: str | None = None,
     ) -> None:
+        self.run = run
+        self.round = round_
         self._names = names
         by_name = {names[message.metadata.dst_node_id]: message for message in messages}
-        self._sent = {name: _marked(by_name[name], run, round_, action) for name in sorted(by_name)}
-        self.messages = list(self._sent.values())
+        self.sent = {name: _marked(by_name[name], run, round_, action) for name in sorted(by_name)}
         self.replies: dict[str, Message] = {}
         self.dropouts: dict[str, str] = {}
         self.rejected: set[str] = set()
+
+    @property
+    def messages(self) -> list[Message]:
+        """To send, in the order of the hospitals' names."""
+        return list(self.sent.values())
+
+    def query(
+        self, action: str, records: Mapping[str, ConfigRecord], hospitals: Collection[str]
+    ) -> Wave:
+        """Return a wave that asks some of its hospitals something else in the same round."""
+        messages = [
+            Message(
+                RecordDict({rounds.CONFIG: ConfigRecord(), **records}),
+                dst_node_id=self.sent[name].metadata.dst_node_id,
+                message_type=MessageType.QUERY,
+            )
+            for name in hospitals
+        ]
+        return Wave(messages, self._names, self.run, self.round, action)
+
+    def leave_out(self, dropouts: Mapping[str, str], rejected: Collection[str]) -> None:
+        """Do not ask hospitals that have failed in this round already; they are its dropouts."""
+        self.sent = {name: m for name, m in self.sent.items() if name not in dropouts}
+        self.dropouts |= dropouts
+        self.rejected |= set(rejected)
 
     def receive(
         self, replies: Iterable[Message], read: Callable[[Message], Read]
@@ -68,7 +95,7 @@ class Wave:
         """
         first = self._first_of_each(replies)
         found: dict[str, Read] = {}
-        for name, message in self._sent.items():
+        for name, message in self.sent.items():
             reply = first.get(name)
             if reply is None:
                 self.dropouts[name] = NO_REPLY
@@ -93,8 +120,8 @@ class Wave:
     def _first_of_each(self, replies: Iterable[Message]) -> dict[str, Message]:
         first: dict[str, Message] = {}
         for reply in replies:
-            name = self._sender(reply)
-            if name not in self._sent:
+            name = self.sender(reply)
+            if name not in self.sent:
                 self.reject(name, NotAskedError("it was not asked in this round"))
             elif name in first:
                 log.warning("%s: %s", name, SecondReplyError("it has answered this round already"))
@@ -103,7 +130,7 @@ class Wave:
                 first[name] = reply
         return first
 
-    def _sender(self, reply: Message) -> str:
+    def sender(self, reply: Message) -> str:
         """Return whose reply this is.
 
         A link that lost a reply answers for the site, in its own name: what it answers then says
@@ -111,9 +138,9 @@ class Wave:
         """
         node = reply.metadata.src_node_id
         found = self._names.get(node, f"node {node}")
-        if reply.has_error() and found not in self._sent:
+        if reply.has_error() and found not in self.sent:
             answered = reply.metadata.reply_to_message_id
-            asked = (n for n, m in self._sent.items() if m.metadata.message_id == answered)
+            asked = (n for n, m in self.sent.items() if m.metadata.message_id == answered)
             return next(asked, found)
         return found
 
