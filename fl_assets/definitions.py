@@ -11,6 +11,7 @@ from fl_assets.defs.governance import governance_assets
 from fl_assets.defs.hospitals import hospital_assets
 from fl_assets.defs.ingest import ingest_assets
 from fl_assets.defs.jobs import refresh_hospital, retraining_schedule, train_and_promote
+from fl_assets.defs.privacy import privacy_assets
 from fl_assets.defs.resources import Platform
 from fl_assets.defs.sensors import hospital_roster
 from fl_assets.defs.sweep import sweep_assets
@@ -38,6 +39,7 @@ def build(settings: Settings) -> dg.Definitions:
             *baseline_assets(settings),
             *federation_assets(settings, recipes),
             *sweep_assets(sweeps),
+            *privacy_assets(settings),
             *audit_assets(settings, recipes),
             *governance_assets(settings),
         ],

@@ -7,7 +7,7 @@ import sys
 import typer
 from rich.markup import escape
 
-from fl_assets.cli import audit, consortium, experiments, patients
+from fl_assets.cli import audit, consortium, experiments, patients, privacy
 from fl_assets.cli.output import err
 from fl_assets.errors import FlAssetsError
 
@@ -25,6 +25,9 @@ for command in (
     experiments.compare,
     experiments.sweep,
     audit.audit,
+    privacy.budget,
+    privacy.verify_ledger,
+    privacy.settle,
     patients.validate,
     patients.predict,
     consortium.dev,

@@ -132,7 +132,7 @@ def audit_release(settings: Settings, recipe: str) -> MembershipAudit:
             settings.site_store(name),
             name,
             model,
-            _plan(release.recipe),
+            shadow_plan(release.recipe),
             trained_on=manifest.version,
             minimum=settings.consortium.minimum_cell,
             run=release.run,
@@ -154,7 +154,8 @@ def audit_release(settings: Settings, recipe: str) -> MembershipAudit:
     return found
 
 
-def _plan(recipe: Recipe) -> ShadowPlan:
+def shadow_plan(recipe: Recipe) -> ShadowPlan:
+    """Return what a hospital needs to know of a recipe to repeat it alone."""
     return ShadowPlan(
         training=recipe.local_training,
         rounds=recipe.rounds,

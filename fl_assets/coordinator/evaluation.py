@@ -130,6 +130,7 @@ def evaluate_everywhere(
     """
     consortium = settings.consortium
     stores = {hospital: settings.site_store(hospital) for hospital in ready_sites(settings)}
+    noised = {h: noised_figures(privacy, h, consortium.budget(h)) for h in stores}
     sites = {
         hospital: evaluate_model(
             store,
@@ -139,12 +140,12 @@ def evaluate_everywhere(
             minimum=consortium.minimum_cell,
             run=run,
             personal=personal,
-            noised=noised_figures(privacy, hospital, consortium.budget(hospital)),
+            noised=noised[hospital],
         )
         for hospital, store in stores.items()
     }
     together = None
-    if consortium.simulated and (privacy is None or privacy.evaluation_epsilon is None):
+    if consortium.simulated and not any(noised.values()):
         together = evaluate_pooled(settings, stores, preprocessor, scorer, threshold)
     return ModelEvaluation(model=name, sites=sites, pooled=together)
 

@@ -111,7 +111,8 @@ def _evaluated(store: SiteStore, recipe: str, current: dict[str, str]) -> Releas
         raise NotComparableError(recipe, "it has no evaluated model") from None
     if evaluation.version != release.version:
         raise NotComparableError(recipe, f"version {release.version} was not evaluated")
-    if evaluation.noised is not None:
+    privacy = release.recipe.privacy
+    if privacy is not None and privacy.evaluation_epsilon is not None:
         raise NoisedFiguresError(recipe)
     other = _on_other_rows(evaluation, current)
     if other:

@@ -94,7 +94,7 @@ def unmask(message: Message, context: Context, recipe: Recipe) -> records.Record
     phase = _phase(message, context, site.Masked)
     revealed = phase.unmask(*records.survival_from(message.content))
     del context.state[_STATE]
-    return {records.SHARES: ConfigRecord({**revealed})}
+    return {records.SHARES: records.record_of(revealed)}
 
 
 def _asked(recipe: Recipe) -> SecureAggregationConfig:

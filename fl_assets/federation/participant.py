@@ -21,9 +21,11 @@ from fl_assets.learning.configs import EmbeddingConfig
 from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.models import local_names
 from fl_assets.learning.training import TrainingDivergedError, derive_seed
+from fl_assets.privacy.dpsgd import TooFewRowsError
 from fl_assets.privacy.ledger_entries import LedgerHead
 from fl_assets.privacy.noise import NoiseSource, SecureNoise, SeededNoise
 from fl_assets.site.client_state import ClientState, Phase
+from fl_assets.site.partitions import load_manifest
 from fl_assets.site.personal import KeptLayers, load_personal, save_personal
 from fl_assets.site.pretraining import AutoencoderTrainer
 from fl_assets.site.spending import Answer, RunSpending
@@ -67,6 +69,7 @@ class Participant:
         partitions: version of the partitions that it trains on.
 
     Raises:
+        TooFewRowsError: fewer training rows than the recipe's privacy asks for.
         BudgetExceededError, UnprotectedRunError, LedgerDamagedError: see
             :mod:`fl_assets.site.spending`.
         ObjectNotFoundError: the partitions were never built.
@@ -89,6 +92,10 @@ class Participant:
         self._store = store
         self._run = run
         self._recipe = recipe
+        # Before anything is reserved for a training that cannot be; a manifest holds no row.
+        rows = load_manifest(store).files["train"].rows
+        if recipe.privacy is not None and rows < recipe.privacy.minimum_rows:
+            raise TooFewRowsError(rows, recipe.privacy.minimum_rows)
         self._spending = RunSpending.open(
             store,
             hospital,

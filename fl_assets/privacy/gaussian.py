@@ -31,7 +31,8 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
     # Without the second term, which is never negative, the equation is a quadratic one.
     above = mu * mu / 2 - mu * ndtri(delta)
     root = brentq(lambda e: _log_delta(e, mu) - target, 0.0, above, xtol=1e-300, rtol=1e-13)
-    return float(root * (1 + 1e-12))
+    # More than the rounding errors of a tiny mu.
+    return float(root * (1 + 1e-10))
 
 
 def gaussian_mu(epsilon: float, delta: float) -> float:

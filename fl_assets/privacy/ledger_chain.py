@@ -90,8 +90,8 @@ class LedgerChain:
         while (data := self._next(listed)) is not None:
             self._take(data)
         self._check_listed(listed)
-        if self._anchor is None and len(self._entries) > 1:
-            # No second entry is written before there is an anchor for the first.
+        if self._anchor is None and len(self._entries) > 1 and self._read_anchor() is None:
+            # No second entry is written before there is an anchor.
             raise self.damage(f"{ANCHOR} is gone")
         if self._anchor is not None:
             self._check_seen(self._anchor, f"{ANCHOR} says")
@@ -106,8 +106,8 @@ class LedgerChain:
             be decided anew.
         """
         head = self.head
-        if head is not None and self._anchor != head:
-            # Of an append that was cut off: the anchor is never more than one entry behind.
+        if head is not None and self._anchor is None:
+            # The process that appended the first entry died, or is about to do this.
             self._put_anchor(head)
         entry = LedgerEntry(
             sequence=len(self._entries) + 1,

@@ -1,19 +1,29 @@
-"""A personalised recipe from training to report: each hospital's own model beside the global."""
+"""Evaluation at the hospitals: noised figures; a personalised recipe from training to report."""
 
 from __future__ import annotations
+
+import dataclasses
 
 import dagster as dg
 import numpy as np
 import pytest
 import yaml
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from fl_assets import pipeline
-from fl_assets.coordinator.evaluation import evaluate_release, load_evaluation
-from fl_assets.coordinator.summary import POOLED, personal_table
+from fl_assets.coordinator.evaluation import (
+    ModelEvaluation,
+    evaluate_everywhere,
+    evaluate_release,
+    load_evaluation,
+)
+from fl_assets.coordinator.summary import POOLED, evaluation_table, personal_table
 from fl_assets.coordinator.training import load_release
 from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.metrics import Metric
+from fl_assets.privacy.configs import PrivacyConfig
+from fl_assets.privacy.ledger import BudgetExceededError, Ledger
 from fl_assets.settings import Settings
 from fl_assets.site.partitions import load_manifest, load_part
 from fl_assets.site.personal import load_personal
@@ -82,6 +92,59 @@ def test_each_hospitals_own_model_is_compared_in_every_place(
     client = Tracking(finished_world.tracking_uri, "any").client
     logged = client.get_run(release.mlflow_run).data.metrics
     assert logged[f"{min(compared)}/test/personal_auroc"] == pytest.approx(shown.b)
+
+
+def by_age(X: NDArray[np.float32]) -> NDArray[np.float64]:
+    return 1 / (1 + np.exp(3.0 - X[:, 1].astype(np.float64)))
+
+
+def test_noised_figures_have_no_exact_ones_beside_them(world: Settings) -> None:
+    preprocessor = Preprocessor.public(world.cohort)
+    assert preprocessor.feature_names[1] == "age"
+    privacy = PrivacyConfig(epsilon=1.0, evaluation_epsilon=2.0)
+
+    def evaluate(privacy: PrivacyConfig | None, run: str) -> ModelEvaluation:
+        return evaluate_everywhere(
+            world, "m", preprocessor, by_age, threshold=0.1, run=run, privacy=privacy
+        )
+
+    exact, noised = evaluate(None, "run-1"), evaluate(privacy, "run-1")
+    assert exact.pooled is not None
+    assert exact.noised is None
+    assert "with noise" not in evaluation_table(exact).caption
+    assert noised.pooled is None
+    assert noised.noised is not None
+    assert noised.noised.epsilon == 2.0
+    assert "with noise: epsilon 2 at each hospital" in evaluation_table(noised).caption
+    for name in world.consortium.hospital_names:
+        one, other = exact.sites[name], noised.sites[name]
+        assert other.subgroups == {}
+        assert one.evaluation is not None
+        assert other.evaluation is not None
+        assert one.evaluation.n == other.evaluation.n
+        assert one.evaluation.brier != other.evaluation.brier
+        (entry,) = Ledger(world.site_store(name), name).entries()
+        assert entry.act.run == "run-1"
+    # Asked again they say the same, at no charge, although no noise would be the same.
+    assert evaluate(privacy, "run-1") == noised
+    assert evaluate(privacy, "run-2") != noised
+
+
+def test_a_hospital_without_budget_refuses_its_figures(world: Settings) -> None:
+    config = yaml.safe_load(world.consortium_file.read_text())
+    config["hospitals"][1]["privacy_budget"] = {"epsilon": 0.5}
+    world.consortium_file.write_text(yaml.safe_dump(config))
+    settings = dataclasses.replace(world)
+    with pytest.raises(BudgetExceededError, match=r"hospital-b: run r asks 1\.00"):
+        evaluate_everywhere(
+            settings,
+            "m",
+            Preprocessor.public(settings.cohort),
+            by_age,
+            threshold=0.1,
+            run="r",
+            privacy=PrivacyConfig(epsilon=1.0, evaluation_epsilon=1.0),
+        )
 
 
 def test_without_personalisation_there_is_nothing_beside(finished_world: Settings) -> None:

@@ -10,6 +10,7 @@ import yaml
 
 from fl_assets.coordinator.evaluation import load_evaluation
 from fl_assets.coordinator.pair import (
+    NoisedFiguresError,
     NotComparableError,
     RecipePair,
     compare_recipes,
@@ -19,6 +20,7 @@ from fl_assets.coordinator.pair import (
 from fl_assets.coordinator.trained import OutdatedModelError
 from fl_assets.coordinator.training import load_release
 from fl_assets.learning.paired import PairedEvaluation, Scored, compare_pair
+from fl_assets.privacy.configs import PrivacyConfig
 from fl_assets.settings import Settings
 from fl_assets.site import partitions
 from fl_assets.site.egress import EgressLog
@@ -50,6 +52,26 @@ def test_what_leaves_a_hospital_is_logged(finished_world: Settings) -> None:
     (entry,) = log.entries()[before:]
     assert (entry.kind, entry.detail) == ("evaluation", "paired")
     assert "-against-" in entry.run
+
+
+@pytest.mark.parametrize("epsilon", [1.0, None])
+def test_a_recipe_with_noised_figures_is_not_compared_row_by_row(
+    epsilon: float | None, finished_world: Settings
+) -> None:
+    store = finished_world.coordinator_store()
+    release = load_release(store, "small-mlp")
+    privacy = PrivacyConfig(epsilon=1.0, evaluation_epsilon=epsilon)
+    private = release.recipe.model_copy(update={"privacy": privacy})
+    changed = release.model_copy(update={"recipe": private})
+    store.put("releases/small-mlp.json", changed.model_dump_json().encode())
+    if epsilon is None:
+        assert compare_recipes(finished_world, "small-lr", "small-mlp").mean is not None
+        return
+    log = EgressLog(finished_world.site_store("hospital-a"))
+    before = len(log.entries())
+    with pytest.raises(NoisedFiguresError, match="small-mlp has an evaluation_epsilon"):
+        compare_recipes(finished_world, "small-lr", "small-mlp")
+    assert len(log.entries()) == before
 
 
 def test_a_real_consortium_compares_without_pooling(finished_world: Settings) -> None:

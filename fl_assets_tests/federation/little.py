@@ -17,6 +17,7 @@ from fl_assets.federation.flower_internals import NodeInfo
 from fl_assets.federation.recipe import Recipe
 from fl_assets.federation.runtimes.inprocess import InProcessGrid
 from fl_assets.federation.site_config import SiteConfig
+from fl_assets.federation.statement import PrivacyStatement
 from fl_assets.federation.strategies.consortium import ConsortiumStrategy, OnModel
 from fl_assets.federation.strategies.flower import build_strategy
 from fl_assets.learning.configs import LogisticRegressionConfig
@@ -41,6 +42,9 @@ def round_of(message: Message) -> int:
     return int(message.content.config_records[rounds.CONFIG][rounds.ROUND])
 
 
+STATEMENT = PrivacyStatement(lifetime=0.0, cap=3.0, unprotected_runs=1, head=None)
+
+
 def reply(arrays: ArrayRecord | None = None, examples: int = 1, **changes: Any) -> RecordDict:
     """A well-formed reply to a train message, or to an evaluate message without arrays."""
     figures: dict[str, Any] = {
@@ -62,7 +66,9 @@ def reply(arrays: ArrayRecord | None = None, examples: int = 1, **changes: Any) 
             rounds.ABOUT: ConfigRecord({rounds.PARTITIONS: "p1"}),
         }
     )
-    if arrays is not None:
+    if arrays is None:
+        content[rounds.PRIVACY] = ConfigRecord({rounds.PRIVACY: STATEMENT.model_dump_json()})
+    else:
         content[rounds.ARRAYS] = arrays
     return content
 

@@ -10,6 +10,7 @@ from fl_assets.federation import rounds
 from fl_assets.federation.client_app import app
 from fl_assets.federation.job import FederationJob
 from fl_assets.federation.runtimes.inprocess import InProcessGrid
+from fl_assets.federation.statement import PrivacyStatement
 from fl_assets.learning.models import model_for
 from fl_assets.settings import Settings
 from fl_assets.site.egress import EgressLog
@@ -78,7 +79,9 @@ def test_an_update_holds_weights_and_the_agreed_figures_and_nothing_else(
 def test_an_evaluation_holds_figures_alone(server: Server) -> None:
     reply = server.ask("hospital-a", "evaluate", round_=9)
 
-    assert set(reply.content) == {rounds.METRICS, rounds.ABOUT}
+    assert set(reply.content) == {rounds.METRICS, rounds.ABOUT, rounds.PRIVACY}
+    spent = reply.content.config_records[rounds.PRIVACY][rounds.PRIVACY]
+    assert PrivacyStatement.model_validate_json(str(spent)).unprotected_runs == 1
     metrics = reply.content.metric_records[rounds.METRICS]
     assert set(metrics) == rounds.EVALUATION_METRICS
     # This recipe leaves no hospital a model of its own.

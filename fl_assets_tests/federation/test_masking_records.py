@@ -39,7 +39,17 @@ def test_without_lists_nobody_is_said_to_have_survived(told: ConfigRecord) -> No
             records.survival_from(content)
 
 
-@pytest.mark.parametrize("record", [None, ConfigRecord({"a": b"1", "b": "words"})])
+@pytest.mark.parametrize(
+    "record",
+    [
+        None,
+        ConfigRecord({"a": b"1"}),
+        ConfigRecord({"names": ["a"], "values": b"1"}),
+        ConfigRecord({"names": ["a"], "values": ["words"]}),
+        ConfigRecord({"names": ["a", "b"], "values": [b"1"]}),
+        ConfigRecord({"names": ["a", "a"], "values": [b"1", b"2"]}),
+    ],
+)
 def test_a_record_of_something_else_is_refused(record: ConfigRecord | None) -> None:
     content = RecordDict({} if record is None else {records.KEYS: record})
     with pytest.raises(MalformedMessageError, match=r"no keys of the form.*same version"):

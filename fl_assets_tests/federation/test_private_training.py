@@ -101,13 +101,22 @@ def test_the_run_that_would_pass_the_cap_is_refused_before_a_row_is_read(
     InProcessRuntime().run(with_budget(make_job("one", **PRIVATE), tight))
     # Whoever opened the rows would find none.
     for name in SITES:
-        shutil.rmtree(Path(world.site_store(name).uri.removeprefix("file://")) / "partitions")
+        folder = Path(world.site_store(name).uri.removeprefix("file://"))
+        for rows in folder.rglob("*.parquet"):
+            rows.unlink()
     with pytest.raises(QuorumNotReachedError) as caught:
         InProcessRuntime().run(with_budget(make_job("two", **PRIVATE), tight))
     for name in SITES:
         arithmetic = f"{name}: run two asks 1.00, lifetime would be 1.47 of 1.40, "
         assert arithmetic in str(caught.value)
         assert kinds(world, name) == ["reserve", "settle", "refuse"]
+
+
+def test_a_cohort_that_is_too_small_reserves_nothing(make_job: MakeJob, world: Settings) -> None:
+    asked = PRIVATE | {"privacy": {"epsilon": 1.0, "minimum_rows": 100_000}}
+    with pytest.raises(QuorumNotReachedError, match="fewer than the 100000 that the recipe asks"):
+        InProcessRuntime().run(with_budget(make_job(**asked)))
+    assert kinds(world, "hospital-a") == []
 
 
 def test_a_run_without_privacy_is_refused_unless_the_hospital_allows_it(
@@ -227,7 +236,7 @@ def test_a_ledger_that_was_rolled_back_is_refused_by_the_coordinators_witness(
     shutil.copytree(before, folder)
     job = with_budget(make_job("three", **PRIVATE))
     job = job.model_copy(update={"witnesses": {"hospital-a": head.model_dump_json()}})
-    with pytest.raises(QuorumNotReachedError, match="LedgerDamagedError|hospital-a: .*ledger"):
+    with pytest.raises(QuorumNotReachedError, match="ledger"):
         InProcessRuntime().run(job)
 
 

@@ -22,7 +22,7 @@ def judged(counts: ScoreCounts, delta: float = 0.0) -> AttackResult:
 def test_area_interval_and_curve_are_scikit_learns() -> None:
     rng = np.random.default_rng(0)
     member = rng.random(700) < 0.6
-    score = np.round(rng.standard_normal(700) + 0.8 * member, 1)
+    score = np.asarray(np.round(rng.standard_normal(700) + 0.8 * member, 1), dtype=np.float64)
     found = judged(exact_counts(score, member))
     assert (found.members, found.others) == (member.sum(), (~member).sum())
     assert found.auroc == pytest.approx(roc_auc_score(member, score))

@@ -7,21 +7,31 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from sklearn.preprocessing import StandardScaler
 
 from fl_assets.cohorts.spec import CohortSpec
+from fl_assets.consortium import Consortium, PrivacyBudget
 from fl_assets.learning.features import Preprocessor
+from fl_assets.privacy.ledger import BudgetExceededError, Ledger
+from fl_assets.privacy.ledger_entries import Charge
+from fl_assets.privacy.noise import SeededNoise
 from fl_assets.site.egress import EgressLog
+from fl_assets.site.noised_release import NoisedRelease
 from fl_assets.site.partitions import load_manifest, load_part
 from fl_assets.site.profile import (
     HospitalProfile,
     build_profile,
     describe,
+    exact_sums,
     load_profile,
+    noised_profile,
     pool_moments,
     suppress,
 )
+from fl_assets.site.profile_sums import sensitivity
 from fl_assets.storage import FolderStore, ObjectNotFoundError
+from fl_assets_tests.site.conftest import put_parts
 
 
 @pytest.mark.parametrize(
@@ -267,3 +277,119 @@ def test_the_same_rows_have_the_same_profile(dealt: FolderStore, stroke: CohortS
 def test_no_profile_yet(store: FolderStore) -> None:
     with pytest.raises(ObjectNotFoundError, match="profile"):
         load_profile(store)
+
+
+def noised(epsilon: float, seed: int | None = None, cap: float = 100.0) -> NoisedRelease:
+    noise = None if seed is None else SeededNoise(seed)
+    budget = PrivacyBudget(epsilon=cap, delta=1e-5)
+    return NoisedRelease("hospital-a", budget, epsilon, budget.delta, noise)
+
+
+def test_with_epsilon_a_profile_nears_the_exact_one(dealt: FolderStore, stroke: CohortSpec) -> None:
+    train = load_part(dealt, load_manifest(dealt), "train")
+    exact = describe(train, stroke, 1, load_manifest(dealt).version)
+    found = build_profile(dealt, stroke, 5, "run-1", noised(100.0, seed=1))
+    assert found.noised is not None
+    assert (found.noised.epsilon, found.noised.delta) == (100.0, 1e-5)
+    assert found.noised.deviation < 0.5
+    assert (found.partitions, found.rows) == (exact.partitions, exact.rows)
+    assert np.abs(np.subtract(shown(found), shown(exact))).max() <= 2
+    for column in stroke.numbers:
+        moments = found.moments[column.name]
+        clipped = train[column.name].dropna().clip(column.public.low, column.public.high)
+        assert moments is not None
+        assert moments.count == pytest.approx(len(clipped), abs=2)
+        assert moments.mean == pytest.approx(clipped.mean(), rel=0.01)
+        assert moments.deviation == pytest.approx(clipped.std(ddof=0), rel=0.02)
+
+
+def test_noise_is_in_every_count_and_as_large_as_said(
+    dealt: FolderStore, stroke: CohortSpec
+) -> None:
+    manifest = load_manifest(dealt)
+    train = load_part(dealt, manifest, "train")
+    exact = exact_sums(train, stroke)
+    errors = []
+    for seed in range(40):
+        terms = noised(1.0, seed)
+        build_profile(dealt, stroke, 5, f"run-{seed}", terms)
+        key = f"profile/{manifest.version}/{stroke.version}"
+        errors.append(terms.sums(dealt, key, lambda: exact, 1.0, run="none", what="") - exact)
+        for info in dealt.list("noised/"):
+            dealt.delete(info.key)
+    deviation = noised(1.0).told(sensitivity(stroke)).deviation
+    assert deviation == pytest.approx(np.sqrt(17) * 3.73, rel=0.01)
+    np.testing.assert_allclose(np.std(errors, axis=0), deviation, rtol=0.4)
+    assert np.std(errors) == pytest.approx(deviation, rel=0.05)
+
+
+def test_a_noised_profile_has_no_exact_count(dealt: FolderStore, stroke: CohortSpec) -> None:
+    train = load_part(dealt, load_manifest(dealt), "train")
+    exact = describe(train, stroke, 1, "v")
+    found = build_profile(dealt, stroke, 5, "run-1", noised(0.5, seed=2))
+    assert None not in shown(found)
+    equal = np.equal(shown(found), shown(exact))
+    # Noise of 30 people hits a count by chance only, and empty cells at zero.
+    assert equal[np.array(shown(exact)) > 60].mean() < 0.2
+    for column in stroke.numbers:
+        told, true = found.moments[column.name], exact.moments[column.name]
+        assert told is None or true is None or told.total != true.total
+        assert told is None or true is None or told.total_squares != true.total_squares
+    assert sum(count or 0 for count in found.label.values()) != found.rows
+
+
+def test_a_noised_profile_is_released_once(dealt: FolderStore, stroke: CohortSpec) -> None:
+    first = build_profile(dealt, stroke, 5, "run-1", noised(1.0))
+    again = build_profile(dealt, stroke, 5, "run-2", noised(1.0))
+    assert again == first == load_profile(dealt)
+    ledger = Ledger(dealt, "hospital-a")
+    (charge,) = (entry.act for entry in ledger.entries())
+    assert isinstance(charge, Charge)
+    assert (charge.run, charge.epsilon) == ("run-1", 1.0)
+    assert first.partitions in charge.what
+    assert [entry.run for entry in EgressLog(dealt).entries()] == ["run-1", "run-2"]
+    # Other rows are another release.
+    manifest = load_manifest(dealt)
+    put_parts(dealt, stroke, train=load_part(dealt, manifest, "train").iloc[1:])
+    assert build_profile(dealt, stroke, 5, "run-3", noised(1.0)).partitions != first.partitions
+    assert len(ledger.entries()) == 2
+
+
+@pytest.mark.faults
+def test_a_profile_without_budget_opens_no_row(dealt: FolderStore, stroke: CohortSpec) -> None:
+    dealt.delete(load_manifest(dealt).files["train"].key)
+    with pytest.raises(BudgetExceededError, match=r"asks 1\.00, lifetime would be 1\.00 of 0\.50"):
+        build_profile(dealt, stroke, 5, "run-1", noised(1.0, cap=0.5))
+    assert EgressLog(dealt).entries() == []
+    # Paid for, it is the rows that are missing.
+    with pytest.raises(ObjectNotFoundError, match=r"train\.parquet"):
+        build_profile(dealt, stroke, 5, "run-1", noised(1.0))
+
+
+def test_noised_moments_are_pooled(dealt: FolderStore, stroke: CohortSpec) -> None:
+    profile = build_profile(dealt, stroke, 5, "run-1", noised(1.0, seed=3))
+    pooled = pool_moments([profile, profile], stroke)
+    assert None not in pooled.values()
+    built = Preprocessor.from_moments(stroke, pooled)
+    assert built.scalings["age"].center == pytest.approx(43, abs=5)
+    # Of two rows nothing is left, whatever the noise.
+    put_parts(dealt, stroke, train=load_part(dealt, load_manifest(dealt), "train").iloc[:2])
+    tiny = build_profile(dealt, stroke, 5, "run-2", noised(1.0))
+    assert set(tiny.moments.values()) == {None}
+
+
+def test_the_consortium_says_whether_a_profile_is_noised() -> None:
+    config = {
+        "name": "c",
+        "cohort": "stroke",
+        "split": {"salt": "a salt of it"},
+        "privacy_budget": {"epsilon": 2.0, "delta": 1e-6},
+        "hospitals": [{"name": "a"}, {"name": "b", "privacy_budget": {"epsilon": 1.0}}],
+    }
+    assert noised_profile(Consortium.model_validate(config), "a") is None
+    consortium = Consortium.model_validate(config | {"profile_epsilon": 0.5})
+    a, b = (noised_profile(consortium, name) for name in "ab")
+    assert a == NoisedRelease("a", PrivacyBudget(epsilon=2.0, delta=1e-6), 0.5, 1e-6)
+    assert b == NoisedRelease("b", PrivacyBudget(epsilon=1.0), 0.5, 1e-5)
+    with pytest.raises(ValidationError, match="profile_epsilon"):
+        Consortium.model_validate(config | {"profile_epsilon": 0})

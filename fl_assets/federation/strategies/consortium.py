@@ -77,6 +77,9 @@ class ConsortiumStrategy(Strategy):
     round, with its cause. The evaluate wave runs after the last round only; before that a site
     validates the model it was sent along with training, which saves a wave per round.
 
+    Where the recipe asks for secure aggregation, what is aggregated is one reply: the mean of all
+    updates, taken off their masked sum (:mod:`fl_assets.federation.strategies.secure`).
+
     Call ``start`` with ``num_rounds=rounds - done``; whoever sees a round sees it as 1 to
     ``rounds``. Where ``done`` is all of them, the evaluate wave is
     ``configure_evaluate(0, ...)`` and ``aggregate_evaluate(0, ...)``.

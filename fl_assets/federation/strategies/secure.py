@@ -73,7 +73,6 @@ class SecureRound:
     def __init__(
         self, asked: SecureAggregationConfig, wave: Wave, grid: Grid, deadline: float
     ) -> None:
-        self._asked = asked
         self._wave = wave
         self._grid = grid
         self._deadline = deadline
@@ -90,7 +89,7 @@ class SecureRound:
         except MaskingError as error:
             raise self._failed(error) from error
         for name, message in wave.sent.items():
-            message.content[records.SEALED] = ConfigRecord({**sealed[name]})
+            message.content[records.SEALED] = records.record_of(sealed[name])
             self.sent += _payload(message)
 
     def reveal(self, survivors: Collection[str]) -> None:
@@ -203,4 +202,5 @@ def _strictly(read: Callable[[Message], Read]) -> Callable[[Message], Read]:
 def _payload(message: Message) -> int:
     """Return the bytes of keys and shares in a message."""
     values = (v for record in message.content.config_records.values() for v in record.values())
-    return sum(len(value) for value in values if isinstance(value, bytes))
+    lists = (value for value in values if isinstance(value, list))
+    return sum(len(each) for value in lists for each in value if isinstance(each, bytes))

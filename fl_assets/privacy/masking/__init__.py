@@ -15,5 +15,6 @@ has new keys and four steps; a site may drop out before, between and after any o
 Against a server that follows the protocol, and against one that lies about who dropped out: of
 each secret it needs shares of more than half of the sites, and each site gives it a share of one
 of another site's two secrets. A server that hands out public keys of its own making in a site's
-name is not stopped; that needs a directory of signed keys.
+name is not stopped; that needs a directory of signed keys. Nor is one that takes the sum of one
+round twice, over other survivors, and looks at the difference.
 """

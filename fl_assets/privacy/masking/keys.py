@@ -45,12 +45,19 @@ def new_secret() -> bytes:
     return secrets.token_bytes(KEY_BYTES)
 
 
+def private_key(secret: bytes) -> X25519PrivateKey:
+    """Return a secret key in the form in which agreements are made."""
+    return X25519PrivateKey.from_private_bytes(secret)
+
+
 def public_key(secret: bytes) -> bytes:
     """Return the X25519 public key of a secret one, 32 bytes."""
-    return X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
+    return private_key(secret).public_key().public_bytes_raw()
 
 
-def mask_seed(secret: bytes, peer_key: bytes, scope: Scope, own: str, peer: str) -> bytes:
+def mask_seed(
+    secret: X25519PrivateKey, peer_key: bytes, scope: Scope, own: str, peer: str
+) -> bytes:
     """Return the seed that two sites share, the same from either side.
 
     Raises:
@@ -78,7 +85,9 @@ def add_mask(total: Masked, seed: bytes, site: str, peer: str) -> None:
     change(total, mask(seed, total.size), out=total)
 
 
-def seal(plain: bytes, secret: bytes, peer_key: bytes, scope: Scope, own: str, peer: str) -> bytes:
+def seal(
+    plain: bytes, secret: X25519PrivateKey, peer_key: bytes, scope: Scope, own: str, peer: str
+) -> bytes:
     """Encrypt shares for a peer, bound to the round, the sender and the receiver.
 
     Raises:
@@ -91,7 +100,7 @@ def seal(plain: bytes, secret: bytes, peer_key: bytes, scope: Scope, own: str, p
 
 
 def unseal(
-    sealed: bytes, secret: bytes, peer_key: bytes, scope: Scope, own: str, peer: str
+    sealed: bytes, secret: X25519PrivateKey, peer_key: bytes, scope: Scope, own: str, peer: str
 ) -> bytes:
     """Decrypt what a peer sealed for this site.
 
@@ -134,10 +143,9 @@ def is_weak(key: bytes) -> bool:
     return False
 
 
-def _agreed(secret: bytes, peer_key: bytes, info: bytes, peer: str) -> bytes:
+def _agreed(secret: X25519PrivateKey, peer_key: bytes, info: bytes, peer: str) -> bytes:
     try:
-        public = X25519PublicKey.from_public_bytes(peer_key)
-        agreed = X25519PrivateKey.from_private_bytes(secret).exchange(public)
+        agreed = secret.exchange(X25519PublicKey.from_public_bytes(peer_key))
     except ValueError:
         raise WeakKeyError(
             f"the public key in {peer}'s name is none: leave {peer} out, or bring its software up "

@@ -151,9 +151,10 @@ class ServerRound:
                 continue
             if keys.public_key(secret) != self._peers[name].masking:
                 raise _undealt(name)
+            masking = keys.private_key(secret)
             for survivor in vectors:
                 other = self._peers[survivor].masking
-                seed = keys.mask_seed(secret, other, self._scope, name, survivor)
+                seed = keys.mask_seed(masking, other, self._scope, name, survivor)
                 # What the dropped site would have sent takes away what the survivor added.
                 keys.add_mask(total, seed, name, survivor)
         return Unmasked(field.from_field(total, self._fractional_bits), dict(wrong))

@@ -140,28 +140,30 @@ class Shared(_Phase):
                 f"threshold is {self.threshold}: wait for more sites, or lower "
                 "`secure_aggregation.threshold` in the recipe"
             )
-        held = {self.site: self.own} | {name: self._opened(name, s) for name, s in sealed.items()}
+        held = {self.site: self.own} | self._opened(sealed)
         total = field.to_field(values, len(self.peers), fractional_bits)
         total += keys.mask(self.seed, values.size)
+        masking = keys.private_key(self.masking)
         for peer in sealed:
-            seed = keys.mask_seed(
-                self.masking, self.peers[peer].masking, self.scope, self.site, peer
-            )
+            key = self.peers[peer].masking
+            seed = keys.mask_seed(masking, key, self.scope, self.site, peer)
             keys.add_mask(total, seed, self.site, peer)
         after = Masked(
             run=self.run, round=self.round, site=self.site, threshold=self.threshold, held=held
         )
         return after, total
 
-    def _opened(self, peer: str, sealed: bytes) -> bytes:
-        key = self.peers[peer].sealing
-        plain = keys.unseal(sealed, self.sealing, key, self.scope, self.site, peer)
-        if len(plain) != 2 * shamir.SHARE_BYTES:
-            raise SealedShareError(
-                f"{peer} sealed {len(plain)} bytes in place of two shares: bring its software up "
-                "to date"
-            )
-        return plain
+    def _opened(self, sealed: Mapping[str, bytes]) -> dict[str, bytes]:
+        sealing, found = keys.private_key(self.sealing), {}
+        for peer, shares in sealed.items():
+            key = self.peers[peer].sealing
+            found[peer] = keys.unseal(shares, sealing, key, self.scope, self.site, peer)
+            if len(found[peer]) != 2 * shamir.SHARE_BYTES:
+                raise SealedShareError(
+                    f"{peer} sealed {len(found[peer])} bytes in place of two shares: bring its "
+                    "software up to date"
+                )
+        return found
 
 
 class Advertised(_Phase):
@@ -203,19 +205,14 @@ class Advertised(_Phase):
                 f"{self.round}: somebody else's stand in its place; see who runs the coordinator"
             )
         check_roster(peers, threshold)
-        seed = keys.new_secret()
+        seed, sealing = keys.new_secret(), keys.private_key(self.sealing)
         secrets = (self.masking, seed)
         shares = zip(*(shamir.split(s, len(peers), threshold) for s in secrets), strict=True)
         dealt = dict(zip(places(peers), shares, strict=True))
         dealing = Dealing(
             sealed={
                 name: keys.seal(
-                    b"".join(pair),
-                    self.sealing,
-                    peers[name].sealing,
-                    self.scope,
-                    self.site,
-                    name,
+                    b"".join(pair), sealing, peers[name].sealing, self.scope, self.site, name
                 )
                 for name, pair in dealt.items()
                 if name != self.site

@@ -30,6 +30,7 @@ from fl_assets_tests.federation.deployment.processes import (
     parent,
     wait_for,
 )
+from fl_assets_tests.federation.final_figures import final_figures
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 
@@ -95,7 +96,7 @@ def test_the_weights_are_those_of_the_process_runtime(
     deployed = deployment.run(job)
     here = InProcessRuntime().run(job.model_copy(update={"run": "in-process"}))
     assert bits(deployed) == bits(here)
-    assert deployed.history.final == here.history.final
+    assert final_figures(deployed) == final_figures(here)
     assert [set(r.sites) for r in deployed.history.rounds] == [set(job.sites)] * 3
 
 

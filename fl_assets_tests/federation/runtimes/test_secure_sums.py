@@ -125,8 +125,9 @@ def arrays_heard(job: FederationJob) -> tuple[list[bytes], FederationResult]:
     for message in grid.heard:
         content = message.content
         found += [a.numpy().tobytes() for r in content.array_records.values() for a in r.values()]
-        values = (v for record in content.config_records.values() for v in record.values())
-        found += [value for value in values if isinstance(value, bytes)]
+        values = [v for record in content.config_records.values() for v in record.values()]
+        lists = [value for value in values if isinstance(value, list)]
+        found += [each for value in lists for each in value if isinstance(each, bytes)]
     return found, load_result(open_store(job.output), job.run)
 
 

@@ -22,6 +22,7 @@ from fl_assets.federation.strategies.wave import NO_REPLY
 from fl_assets_tests.federation.little import (
     HOSPITALS,
     RUN,
+    STATEMENT,
     Client,
     Grid,
     answer,
@@ -117,7 +118,7 @@ def test_a_report_per_round_and_the_validation_of_the_last_model() -> None:
     size = len(arrays_of(0.0, 0.0)["w"].data)
     assert (seen[0].sent, seen[0].received) == (3 * size, 3 * size)
     assert 0 < seen[0].seconds < 10
-    final = FinalReport(examples=10, loss=0.5, auroc=0.75, threshold=0.1)
+    final = FinalReport(examples=10, loss=0.5, auroc=0.75, threshold=0.1, privacy=STATEMENT)
     assert strategy.final == dict.fromkeys(HOSPITALS, final)
 
 

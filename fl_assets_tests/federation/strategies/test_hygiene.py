@@ -10,6 +10,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, Re
 
 from fl_assets.federation import rounds
 from fl_assets.federation.flower_internals import identify_process
+from fl_assets.federation.masking_records import MASKED
 from fl_assets.federation.strategies.configs import NormBound
 from fl_assets.federation.strategies.hygiene import (
     BadReplyError,
@@ -25,9 +26,10 @@ from fl_assets.federation.strategies.hygiene import (
     check_echo,
     check_norms,
     read_evaluation,
+    read_masked_update,
     read_update,
 )
-from fl_assets_tests.federation.little import arrays_of, reply
+from fl_assets_tests.federation.little import STATEMENT, arrays_of, reply
 
 MODEL = {"w": np.array([1.0, 2.0], dtype=np.float32), "b": np.array(5.0, dtype=np.float32)}
 MARKS = {rounds.RUN: "monday", rounds.ROUND: 3, rounds.NONCE: "aa"}
@@ -231,6 +233,11 @@ def test_an_evaluation_is_read_and_another_one_refused() -> None:
     found = read_evaluation(answered(reply(personal_validation_auroc=0.8)))
     assert (found.examples, found.loss, found.auroc, found.threshold) == (10, 0.5, 0.75, 0.1)
     assert (found.personal_loss, found.personal_auroc) == (None, 0.8)
+    assert found.privacy == STATEMENT
+    silent = reply()
+    del silent[rounds.PRIVACY]
+    with pytest.raises(FiguresError, match="what the run cost its patients"):
+        read_evaluation(answered(silent))
     with pytest.raises(FiguresError):
         read_evaluation(answered(update()))
 
@@ -267,3 +274,39 @@ def test_an_infinite_norm_passes_no_bound() -> None:
     norms = {"a": 1.0, "b": 2.0, "c": math.inf}
     assert check_norms(norms, NormBound()).keys() == {"c"}
     assert check_norms(norms, NormBound(absolute=1e300, relative=None)).keys() == {"c"}
+
+
+def masked(values: Any, name: str = MASKED, **figures: Any) -> RecordDict:
+    return reply(ArrayRecord({name: Array(np.asarray(values))}), **figures)
+
+
+def test_a_masked_update_is_taken_as_it_is_with_its_figures() -> None:
+    vector = np.array([0, 2**64 - 1, 7], dtype=np.uint64)
+    found = read_masked_update(answered(masked(vector, examples=12)), 3)
+    assert found.arrays[MASKED].numpy().tolist() == vector.tolist()
+    assert (found.site.examples, found.site.partitions) == (12, "p1")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        update(),
+        masked(np.zeros(3, np.uint64), name="w"),
+        masked(np.zeros(2, np.uint64)),
+        masked(np.zeros((3, 1), np.uint64)),
+        masked(np.zeros(3, np.int64)),
+        masked(np.zeros(3, np.float32)),
+        reply(),
+    ],
+    ids=["plain", "name", "short", "shape", "signed", "floats", "none"],
+)
+def test_what_is_not_one_masked_vector_is_refused(content: RecordDict) -> None:
+    with pytest.raises(OtherModelError):
+        read_masked_update(answered(content), 3)
+
+
+def test_the_figures_of_a_masked_update_are_checked() -> None:
+    with pytest.raises(UnknownRowsError):
+        read_masked_update(answered(masked(np.zeros(3, np.uint64), examples=0)), 3)
+    with pytest.raises(FiguresError):
+        read_masked_update(answered(masked(np.zeros(3, np.uint64), train_loss=None)), 3)

@@ -221,7 +221,7 @@ def short_vector(content: RecordDict) -> None:
 
 
 def set_record(name: str, **values: Any) -> Change:
-    return lambda content: content.__setitem__(name, ConfigRecord(values))
+    return lambda content: content.__setitem__(name, records.record_of(values))
 
 
 def without(name: str) -> Change:
@@ -261,7 +261,7 @@ def test_who_copies_a_public_key_is_left_out_with_its_owner() -> None:
         taken.update(records.bytes_from(content, records.KEYS))
 
     def copy(content: RecordDict) -> None:
-        content[records.KEYS] = ConfigRecord({FIVE[1]: taken[FIVE[0]]})
+        content[records.KEYS] = records.record_of({FIVE[1]: taken[FIVE[0]]})
 
     found, strategy = federate(changes={(FIVE[0], "keys"): take, (FIVE[1], "keys"): copy})
     (report,) = strategy.reports

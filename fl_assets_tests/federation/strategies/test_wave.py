@@ -159,3 +159,26 @@ def test_a_reply_that_the_link_lost_is_the_sites_dropout() -> None:
     assert found == {}
     assert wave.dropouts["hospital-b"] == "the reply's objects are unavailable"
     assert wave.rejected == set()
+
+
+def test_a_query_asks_the_same_hospitals_something_else_in_the_same_round() -> None:
+    wave = sent()
+    record = ConfigRecord({"a": b"1"})
+    query = wave.query("keys", {"masks": record}, ["hospital-c", "hospital-a"])
+    assert list(query.sent) == ["hospital-a", "hospital-c"]
+    assert [m.metadata.dst_node_id for m in query.messages] == [12, 11]
+    for message in query.messages:
+        assert message.metadata.message_type == "query.keys"
+        assert set(message.content) == {rounds.CONFIG, "masks"}
+        config = message.content.config_records[rounds.CONFIG]
+        assert (config[rounds.RUN], config[rounds.ROUND]) == ("monday", 4)
+    assert len({m.content[rounds.CONFIG][rounds.NONCE] for m in query.messages}) == 2
+
+
+def test_who_is_left_out_is_not_asked_and_is_a_dropout_with_its_cause() -> None:
+    wave = sent()
+    wave.leave_out({"hospital-b": "no keys"}, {"hospital-b", "hospital-c"})
+    assert [m.metadata.dst_node_id for m in wave.messages] == [12, 11]
+    assert list(wave.receive(answers(wave, 1.0, 3.0), value)) == ["hospital-a", "hospital-c"]
+    assert wave.dropouts == {"hospital-b": "no keys"}
+    assert wave.rejected == {"hospital-b", "hospital-c"}

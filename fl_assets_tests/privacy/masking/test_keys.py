@@ -6,8 +6,9 @@ from fl_assets.privacy.masking.errors import SealedShareError, WeakKeyError
 from fl_assets.privacy.masking.keys import Scope
 
 SCOPE = Scope("run", 3)
-A, B, C = (keys.new_secret() for _ in range(3))
-OF_A, OF_B, OF_C = map(keys.public_key, (A, B, C))
+SECRETS = [keys.new_secret() for _ in range(3)]
+A, B, C = map(keys.private_key, SECRETS)
+OF_A, OF_B, OF_C = map(keys.public_key, SECRETS)
 WEAK = [bytes(32), (1).to_bytes(32, "little"), b"short"]
 
 # RFC 8439, appendix A.1, test vectors 1 and 2: key and nonce zero, block counters 0 and 1.
@@ -39,9 +40,9 @@ def test_both_sides_have_the_same_seed_and_nobody_else():
 
 def test_the_mask_that_one_adds_the_other_takes_away():
     total = np.arange(5, dtype=np.uint64)
-    keys.add_mask(total, A, "a", "b")
+    keys.add_mask(total, SECRETS[0], "a", "b")
     assert total.tolist() != list(range(5))
-    keys.add_mask(total, A, "b", "a")
+    keys.add_mask(total, SECRETS[0], "b", "a")
     assert total.tolist() == list(range(5))
 
 

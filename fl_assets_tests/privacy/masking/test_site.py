@@ -132,7 +132,8 @@ def test_shares_of_another_round_are_refused(dealt, scope):
 
 
 def test_sealed_bytes_that_are_no_shares_are_refused(dealt):
-    sealing, key = dealt.advertised[PEER].sealing, dealt.keys[ME].sealing
+    sealing = keys.private_key(dealt.advertised[PEER].sealing)
+    key = dealt.keys[ME].sealing
     sealed = keys.seal(b"something else", sealing, key, SCOPE, PEER, ME)
     with pytest.raises(SealedShareError, match="14 bytes in place of two shares"):
         dealt.shared[ME].mask(dealt.sealed[ME] | {PEER: sealed}, np.zeros(2), BITS)

@@ -75,7 +75,7 @@ def test_pairwise_masks_whose_key_is_known_hide_nothing_without_the_personal_one
     name = SITES[1]
     left = play.vectors[name].copy()
     for peer in set(SITES) - {name}:
-        secret = play.advertised[name].masking
+        secret = keys.private_key(play.advertised[name].masking)
         seed = keys.mask_seed(secret, play.keys[peer].masking, SCOPE, name, peer)
         keys.add_mask(left, seed, peer, name)
     assert min(p_values(left, values[name]).values()) > 1e-3

@@ -1,0 +1,84 @@
+"""What was spent of each hospital's privacy budget."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from fl_assets.defs.common import SITE, digest, failing_clearly, picture, table
+from fl_assets.defs.partitions import HOSPITALS
+from fl_assets.defs.resources import Platform
+from fl_assets.settings import Settings
+
+
+def privacy_assets(settings: Settings) -> list[dg.AssetsDefinition]:
+    """Return ``privacy_ledger``."""
+    consortium = settings.consortium
+    budgets = digest(*map(consortium.budget, consortium.hospital_names))
+
+    @dg.asset(
+        # It was spent on these rows.
+        deps=["hospital_partitions"],
+        partitions_def=HOSPITALS,
+        backfill_policy=dg.BackfillPolicy.multi_run(1),
+        group_name="governance",
+        kinds={"json"},
+        owners=SITE,
+        code_version=f"1.{budgets}",
+        description="The hospital's privacy ledger: what was ever charged to its budget, what is "
+        "left, what was refused.",
+        check_specs=[
+            dg.AssetCheckSpec(
+                "ledger_whole",
+                asset="privacy_ledger",
+                blocking=True,
+                description="No entry was edited, cut, moved or put back to an earlier state.",
+            )
+        ],
+    )
+    def privacy_ledger(
+        context: dg.AssetExecutionContext, platform: Platform
+    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+        from fl_assets.coordinator.budget import (
+            budget_plot,
+            budget_table,
+            hospital_budget,
+            ledger_lines,
+            line_table,
+            open_ledger,
+        )
+        from fl_assets.coordinator.witnesses import save_witness
+        from fl_assets.privacy.ledger_chain import LedgerDamagedError
+
+        settings, hospital = platform.settings, context.partition_key
+        with failing_clearly():
+            ledger = open_ledger(settings, hospital)
+            try:
+                found = hospital_budget(ledger, hospital, settings.consortium.budget(hospital))
+            except LedgerDamagedError as error:
+                yield dg.AssetCheckResult(
+                    check_name="ledger_whole", passed=False, description=str(error)
+                )
+                raise
+            lines = ledger_lines(ledger.entries(), found.delta)
+            save_witness(settings.coordinator_store(), hospital, found.head)
+        yield dg.MaterializeResult(
+            data_version=dg.DataVersion("empty" if found.head is None else found.head.digest[:16]),
+            metadata={
+                "epsilon_cap": found.cap,
+                "epsilon_spent": found.spent,
+                "epsilon_left": found.left,
+                "delta": found.delta,
+                "unprotected_runs": found.unprotected_runs,
+                "refused_runs": found.refused_runs,
+                "budget": table(budget_table([found])),
+                "entries": table(line_table(hospital, lines)),
+                "budget_over_time": picture(budget_plot(found, lines)),
+            },
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name="ledger_whole", passed=True, metadata={"entries": found.entries}
+                )
+            ],
+        )
+
+    return [privacy_ledger]
