@@ -22,9 +22,11 @@ from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.models import local_names
 from fl_assets.learning.training import TrainingDivergedError, derive_seed
 from fl_assets.privacy.dpsgd import TooFewRowsError
+from fl_assets.privacy.ledger import BudgetExceededError
 from fl_assets.privacy.ledger_entries import LedgerHead
 from fl_assets.privacy.noise import NoiseSource, SecureNoise, SeededNoise
 from fl_assets.site.client_state import ClientState, Phase
+from fl_assets.site.noised_evaluation import noised_figures, noised_validation
 from fl_assets.site.partitions import load_manifest
 from fl_assets.site.personal import KeptLayers, load_personal, save_personal
 from fl_assets.site.pretraining import AutoencoderTrainer
@@ -92,6 +94,7 @@ class Participant:
         self._store = store
         self._run = run
         self._recipe = recipe
+        self._preprocessor = preprocessor
         # Before anything is reserved for a training that cannot be; a manifest holds no row.
         rows = load_manifest(store).files["train"].rows
         if recipe.privacy is not None and rows < recipe.privacy.minimum_rows:
@@ -190,19 +193,37 @@ class Participant:
 
         The hospital's own model is stored here, and the run's states end with it. In the global
         model the layers that stay at the hospitals have their first values: nobody has others.
-        Under differential privacy the run is settled and every figure withheld.
+        Under differential privacy the run is settled, and figures are noised or withheld.
         """
-        found, personal = WITHHELD, None
-        withheld = self._recipe.privacy is not None
-        if not withheld:
-            found = self._trainer.validate(self._layers.complete(shared))
+        private, personal = self._recipe.privacy is not None, None
+        complete = self._layers.complete(shared)
+        found = self._validate_noised(complete) if private else self._trainer.validate(complete)
         own = self._own_model(shared, round_)
         if own is not None:
             save_personal(self._store, self._run, own)
-            personal = WITHHELD if withheld else self._trainer.validate(own)
+            personal = WITHHELD if private else self._trainer.validate(own)
         self._spending.close()
         self._state.clear()
         return found, personal
+
+    def _validate_noised(self, weights: Mapping[str, Tensor]) -> Validation:
+        budget, seed = self._config.budget, self._config.noise_seed
+        noise = None if seed is None else self._noise(self._recipe.rounds + 1)
+        release = noised_figures(self._recipe.privacy, self._hospital, budget, noise)
+        self._trainer.model.load_state_dict(dict(weights))
+        try:
+            return noised_validation(
+                self._store,
+                self._trainer.rows,
+                self._trainer.model,
+                release,
+                run=self._run,
+                prevalence=self._preprocessor.cohort.label.prevalence,
+            )
+        except BudgetExceededError as error:
+            # The training is done and paid for; only what is said of it is too much.
+            log.warning("%s withholds its figures: %s", self._hospital, error)
+            return WITHHELD
 
     def statement(self) -> PrivacyStatement:
         """Return what the run cost the hospital's patients, and where its ledger stands."""

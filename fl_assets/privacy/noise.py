@@ -45,7 +45,7 @@ class _Keystream:
             self._stock = self._normals(max(self._size, count))
             self._size = min(2 * self._size, self._largest)
         drawn, self._stock = self._stock[:count], self._stock[count:]
-        return drawn.view(*shape)
+        return drawn.view(shape)
 
     def chosen(self, rows: int, rate: float) -> Tensor:
         """Return a Poisson sample: bool [rows], each True with probability ``rate``."""

@@ -33,7 +33,7 @@ def attack_roc(
         curves: false- and true-positive rates by series, from (0, 0) to (1, 1).
         title: of the plot.
     """
-    figure, (ax,) = new_figure(5.6, 5.0)
+    figure, (ax,) = new_figure(5.6, 6.2)
     ax.plot([LOWEST, 1], [LOWEST, 1], color=MUTED, linewidth=1, linestyle=":", label="chance")
     for place, (name, points) in enumerate(curves.items()):
         rates = np.maximum(np.array(points), LOWEST)
@@ -47,7 +47,7 @@ def attack_roc(
             label=name,
         )
     if curves:
-        ax.legend(loc="lower right", fontsize=8, frameon=False)
+        figure.legend(loc="outside lower center", fontsize=8, frameon=False)
     else:
         say_empty(ax)
     ax.set_xscale("log")
@@ -55,5 +55,6 @@ def attack_roc(
     ax.set_xlim(LOWEST, 1)
     ax.set_ylim(LOWEST, 1.05)
     ax.set_aspect("equal")
-    finish(ax, title, "others taken for members (false-positive rate)", "members found", "both")
+    across, up = "others taken for members", "members found"
+    finish(ax, title, f"{across} (false-positive rate)", f"{up} (true-positive rate)", "both")
     return to_png(figure)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+import dagster as dg
 import pytest
 import yaml
 
 from fl_assets.coordinator.training import load_release
 from fl_assets.federation.recipe import load_recipe
+from fl_assets.privacy.ledger import Ledger
 from fl_assets.settings import Settings
 from fl_assets_tests.cli.fla import Fla, Result
 
@@ -46,6 +48,41 @@ def test_run_shows_how_the_model_does(fla: Fla, finished_world: Settings) -> Non
     assert "small-lr on the test rows" in result.out
     assert "hospital-c" in result.out
     assert load_release(finished_world.coordinator_store(), "small-lr").version == "3"
+
+
+def test_a_run_beyond_the_budget_is_refused_with_its_arithmetic(
+    fla: Fla, finished_world: Settings, instance: dg.DagsterInstance
+) -> None:
+    private = {
+        "model": {"kind": "logistic_regression"},
+        "rounds": 2,
+        "privacy": {"epsilon": 1.0, "minimum_rows": 20},
+    }
+    (finished_world.recipes / "private.yaml").write_text(yaml.safe_dump(private))
+    consortium = yaml.safe_load(finished_world.consortium_file.read_text())
+    consortium["privacy_budget"] = {"epsilon": 1.2, "unprotected_runs": True}
+    finished_world.consortium_file.write_text(yaml.safe_dump(consortium))
+    first = fla.over(finished_world)("run", "private")
+    assert first.code == 0, first.err
+
+    refused = fla("run", "private", "--force")
+    arithmetic = "asks 1.00, lifetime would be 1.47 of 1.20, 0.59 left at delta 1e-05"
+    assert refused.code == 1
+    assert "hospital-a: run private-" in refused.err
+    assert arithmetic in refused.err
+    # What Dagster's UI shows of the failed asset; it was tried once.
+    (run,) = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
+    failures = [
+        record.event_log_entry.dagster_event.step_failure_data
+        for record in instance.get_records_for_run(run.run_id).records
+        if record.event_log_entry.dagster_event
+        and record.event_log_entry.dagster_event.is_step_failure
+    ]
+    assert len(failures) == 1
+    assert arithmetic in failures[0].user_failure_data.description
+    entry = Ledger(finished_world.site_store("hospital-a"), "hospital-a").entries()[-1]
+    assert entry.act.kind == "refuse"
+    assert arithmetic in entry.act.reason
 
 
 def test_run_as_json_and_a_failing_recipe_among_others(fla: Fla, finished_world: Settings) -> None:

@@ -86,6 +86,29 @@ def test_two_runs_draw_different_noise_and_are_composed(make_job: MakeJob, world
     assert told.lifetime == pytest.approx(1.465, abs=0.001)
 
 
+def test_noised_figures_are_told_where_the_recipe_pays_for_them(
+    make_job: MakeJob, world: Settings
+) -> None:
+    asked = PRIVATE | {"privacy": PRIVATE["privacy"] | {"evaluation_epsilon": 0.5}}
+    final = InProcessRuntime().run(with_budget(make_job(**asked))).history.final["hospital-a"]
+    assert final.examples > 0
+    assert final.threshold is not None
+    assert kinds(world, "hospital-a") == ["reserve", "charge", "settle"]
+    assert final.privacy is not None
+    assert final.privacy.epsilon == pytest.approx(1.0, rel=1e-6)
+    assert final.privacy.lifetime > 1.05
+
+
+def test_figures_beyond_the_budget_are_withheld_and_the_model_is_kept(
+    make_job: MakeJob, world: Settings
+) -> None:
+    asked = PRIVATE | {"privacy": PRIVATE["privacy"] | {"evaluation_epsilon": 3.0}}
+    job = with_budget(make_job(**asked), PrivacyBudget(epsilon=1.5))
+    final = InProcessRuntime().run(job).history.final["hospital-a"]
+    assert (final.examples, final.threshold) == (0, None)
+    assert kinds(world, "hospital-a") == ["reserve", "refuse", "settle"]
+
+
 def test_a_seed_of_the_node_makes_the_noise_predictable_and_is_stated(make_job: MakeJob) -> None:
     job = with_budget(make_job(**PRIVATE)).model_copy(update={"noise_seed": 1})
     result = InProcessRuntime().run(job)

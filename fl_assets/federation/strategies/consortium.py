@@ -12,6 +12,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
+from fl_assets.errors import BadDataError
 from fl_assets.federation import rounds
 from fl_assets.federation.job import FederationError, FinalReport
 from fl_assets.federation.recipe import Recipe
@@ -27,8 +28,17 @@ from fl_assets.federation.strategies.hygiene import (
 )
 from fl_assets.federation.strategies.secure import SecureRound
 from fl_assets.federation.strategies.wave import Wave
+from fl_assets.privacy.dpsgd import TooFewRowsError
+from fl_assets.privacy.ledger import BudgetExceededError, UnprotectedRunError
+from fl_assets.privacy.ledger_chain import LedgerDamagedError
 
 NOT_ONLINE = "not online"
+
+# A site's error arrives as text, its type first.
+_FOR_GOOD = tuple(
+    f"{error.__name__}:"
+    for error in (BudgetExceededError, UnprotectedRunError, LedgerDamagedError, TooFewRowsError)
+)
 
 OnModel = Callable[[int, ArrayRecord, Sequence[RoundReport]], None]
 """Takes a round's number, its global model and the reports so far."""
@@ -44,6 +54,10 @@ class QuorumNotReachedError(FederationError):
             f"({causes}): put that right, or lower `quorum` in the recipe"
         )
         self.dropouts = dropouts
+
+
+class SitesRefuseError(QuorumNotReachedError, BadDataError):
+    """So many sites refuse for good that no retry can reach the quorum."""
 
 
 class ServerDivergedError(FederationError):
@@ -265,7 +279,11 @@ class ConsortiumStrategy(Strategy):
         return [self._secure.mean(updates, self._global, bound)]
 
     def _quorum_missed(self, round_: int, delivered: int) -> QuorumNotReachedError:
-        return QuorumNotReachedError(round_, delivered, self._attendance.quorum, self._dropouts())
+        dropouts, quorum = self._dropouts(), self._attendance.quorum
+        refused = sum(cause.startswith(_FOR_GOOD) for cause in dropouts.values())
+        hopeless = len(self._attendance.hospitals) - refused < quorum
+        error = SitesRefuseError if hopeless else QuorumNotReachedError
+        return error(round_, delivered, quorum, dropouts)
 
     def _dropouts(self) -> dict[str, str]:
         return self._absent | self._wave.dropouts
