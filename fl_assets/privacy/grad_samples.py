@@ -128,9 +128,9 @@ def refuse_mixed_rows(model: nn.Module, loss: Loss, features: int, outputs: int)
     for name, module in model.named_modules():
         # Not by ModuleValidator.validate, which overlooks a BatchNorm without weights.
         validate = ModuleValidator.VALIDATORS.get(type(module))
-        for error in validate(module) if validate else ():
-            reason = str(error).split(". ")[0]
-            raise UnsupportedModelError(f"layer {name or 'of the model'!r}: {reason}")
+        if validate and validate(module):
+            kind = type(module).__name__
+            raise UnsupportedModelError(f"Opacus refuses its layer {name!r}, a {kind}")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
         try:

@@ -13,7 +13,7 @@ from fl_assets.config import StrictModel
 from fl_assets.privacy.events import MechanismEvent
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Sequence = Annotated[int, Field(ge=1)]
+Number = Annotated[int, Field(ge=1)]
 NOTHING_BEFORE = "0" * 64
 
 
@@ -26,7 +26,7 @@ class LedgerHead(StrictModel):
             one stands for all of them.
     """
 
-    sequence: Sequence
+    sequence: Number
     digest: Digest
 
 
@@ -142,7 +142,7 @@ class LedgerEntry(StrictModel):
         act: what was decided.
     """
 
-    sequence: Sequence
+    sequence: Number
     time: datetime
     previous: Digest
     act: Annotated[Act, Field(discriminator="kind")]
