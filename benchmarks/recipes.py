@@ -1,4 +1,4 @@
-"""Every shipped recipe without noise on the real data: the same folds, paired with the centralised regression.
+"""Every recipe without noise on the real data: the same folds, paired with centralised regression.
 
 A richer model that does not beat logistic regression, and a loss that destroys calibration, are
 named as such. Recipes that personalise have a second row, in which every hospital uses its own

@@ -116,6 +116,13 @@ def load_audit(store: SiteStore, recipe: str) -> MembershipAudit:
     return documents.load(store, audit_key(recipe), MembershipAudit)
 
 
+def audit_of(store: SiteStore, release: ReleaseRecord) -> MembershipAudit | None:
+    """Return the audit of a release, None where there is none of this very version."""
+    recipe = release.recipe.name
+    audit = load_audit(store, recipe) if store.exists(audit_key(recipe)) else None
+    return audit if audit is not None and audit.is_of(release) else None
+
+
 def audit_release(settings: Settings, recipe: str) -> MembershipAudit:
     """Have every hospital that trained the latest model attack it; pool and store the outcome.
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from fl_assets.coordinator.audit import audit_of
+from fl_assets.coordinator.audit_report import shown
 from fl_assets.coordinator.decision import Promotion
 from fl_assets.coordinator.evaluation import ModelEvaluation
+from fl_assets.coordinator.release import ReleaseRecord
 from fl_assets.learning.metrics import Metric
+from fl_assets.privacy.attacks import Attack
 from fl_assets.reporting.text import interval
 from fl_assets.settings import Settings
 
@@ -47,7 +51,7 @@ alone.{noise}
 |---|---|---|---|
 {gates}
 
-**Privacy.** {release.privacy}.
+**Privacy.** {release.privacy}. {_audited(settings, release)}
 
 **What it is not.** No clinical validation: evaluated on held-out rows of the same hospitals. An
 AUROC behind which stand a handful of positives says little; read its interval.
@@ -56,6 +60,15 @@ AUROC behind which stand a handful of positives says little; read its interval.
 `{release.recipe_hash}`, contract `{release.contract}`, preprocessor `{release.preprocessor}`,
 fl_assets {release.code_version}. The release record names every partition file by its SHA-256.
 """
+
+
+def _audited(settings: Settings, release: ReleaseRecord) -> str:
+    audit = audit_of(settings.coordinator_store(), release)
+    if audit is None:
+        return "Nobody has audited this version."
+    attacks = [f for f in audit.of("candidate") if f.attack is Attack.LIKELIHOOD_RATIO]
+    found = ", ".join(f"{finding.group} {shown(finding)}" for finding in attacks)
+    return f"An attack on who was trained on (LiRA; AUROC, 0.5 is chance) found: {found}."
 
 
 def _show(figure: float | None, sign: bool = False) -> str:

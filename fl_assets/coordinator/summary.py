@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from fl_assets.coordinator import documents
+from fl_assets.coordinator.audit import audit_of
+from fl_assets.coordinator.audit_report import audit_plot, audit_table
 from fl_assets.coordinator.comparison import ComparedModel, Comparison, load_comparison
 from fl_assets.coordinator.decision import KEY as PROMOTION_KEY
 from fl_assets.coordinator.decision import Promotion
@@ -263,14 +265,15 @@ def write_report(settings: Settings) -> str:
         history = load_history(store, release)
         dropouts = sum(len(report.dropouts) for report in history.rounds)
         personal = personal_table(row.evaluation)
+        audit = audit_of(store, release)
         sections.append(
             Section(
                 f"Recipe {row.evaluation.model}",
                 f"{release.recipe.description}\n\n{len(history.rounds)} rounds, {dropouts} "
                 f"dropouts, operating threshold {release.threshold:.4f}. "
                 f"Privacy: {release.privacy}.",
-                [personal] if personal else [],
-                images=[history_plot(history)],
+                [*([personal] if personal else []), *([audit_table(audit)] if audit else [])],
+                images=[history_plot(history), *([audit_plot(audit)] if audit else [])],
             )
         )
     html = render(f"{settings.consortium.name}: federated {comparison.cohort} risk", sections)

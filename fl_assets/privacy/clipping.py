@@ -21,14 +21,21 @@ beyond the range of floats counts nothing: it could turn the sum into no number.
 _threshold_backward = torch.ops.aten.threshold_backward
 
 
-def clip_factors(norms: Tensor, clip: float) -> Tensor:
-    """Return what to multiply rows by, [b], whose gradients have these L2 norms [b].
+class Clip:
+    """Scales rows down to an L2 norm of at most ``clip``, for norms of a dtype.
 
-    The 1e-6 is Opacus' and is for a gradient of 0. The clip gives way by what the norms may be
-    wrong by as floats, so that it holds for the rows as they are added.
+    As Opacus does it: its 1e-6 on top of a norm stays. The clip itself gives way by what norms may
+    be wrong by as floats, so that it holds for the rows as they are added.
     """
-    within = clip * (1 - 8 * torch.finfo(norms.dtype).eps)
-    return (within / (norms + 1e-6)).clamp_(max=1)
+
+    def __init__(self, clip: float, dtype: torch.dtype) -> None:
+        # Plain numbers would be made tensors in every step.
+        self._within = torch.tensor(clip * (1 - 8 * torch.finfo(dtype).eps), dtype=dtype)
+        self._margin = torch.tensor(1e-6, dtype=dtype)
+
+    def factors(self, norms: Tensor) -> Tensor:
+        """Return what to multiply gradients of these norms by, of their shape."""
+        return self._within / torch.maximum(norms + self._margin, self._within)
 
 
 class ChainClippedSum:
@@ -49,25 +56,26 @@ class ChainClippedSum:
         self, linear: Sequence[nn.Linear], objective: Objective, clip: float, sums: Sequence[Tensor]
     ) -> None:
         self._weights = [layer.weight.detach() for layer in linear]
-        self._biases = [layer.bias.detach() for layer in linear]
-        self._transposed = [weight.t() for weight in self._weights]
-        self._objective = objective
-        self._clip = clip
+        self._layers = [
+            (layer.bias.detach(), weight.t())
+            for layer, weight in zip(linear, self._weights, strict=True)
+        ]
+        self._positive, self._negative = objective.positive_weight, objective.negative_weight
+        self._clip = Clip(clip, self._weights[0].dtype)
         self._sums = list(zip(sums[::2], sums[1::2], strict=True))
+        self._one = torch.ones((), dtype=self._weights[0].dtype)
+        self._known = torch.empty(0), torch.empty(0)
 
     def __call__(self, X: Tensor, targets: Tensor) -> None:
         """Write the sum."""
         inputs, logits = self._forward(X)
         errors = self._backward(inputs, self._error(logits, targets))
-        squares = [
-            (e * e).sum(1) * (a * a).sum(1).add_(1) for a, e in zip(inputs, errors, strict=True)
-        ]
-        norms = torch.stack(squares).sum(0).sqrt_()
+        norms = self._norms(inputs, errors)
         if not math.isfinite(norms.sum()):
-            bearable = norms.isfinite()
+            bearable = norms.isfinite().squeeze(1)
             norms = norms[bearable]
             inputs, errors = ([rows[bearable] for rows in each] for each in (inputs, errors))
-        factors = clip_factors(norms, self._clip).unsqueeze(1)
+        factors = self._clip.factors(norms)
         for (weight, bias), a, e in zip(self._sums, inputs, errors, strict=True):
             e.mul_(factors)
             torch.mm(e.t(), a, out=weight)
@@ -76,18 +84,16 @@ class ChainClippedSum:
     def _forward(self, X: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return the inputs of the layers, and the logits."""
         inputs = [X]
-        *hidden, last = zip(self._biases, self._transposed, strict=True)
-        for bias, transposed in hidden:
-            inputs.append(torch.addmm(bias, inputs[-1], transposed).relu_())
-        bias, transposed = last
+        *hidden, (bias, transposed) = self._layers
+        for b, t in hidden:
+            inputs.append(torch.addmm(b, inputs[-1], t).relu_())
         return inputs, torch.addmm(bias, inputs[-1], transposed)
 
     def _error(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the gradient of each row's loss by its logits, which the loss averages."""
-        positive, negative = self._objective.positive_weight, self._objective.negative_weight
+        """Return the gradient of each row's loss by its logits, over which the loss averages."""
         error = logits.sigmoid_().sub_(targets)
-        if not positive == negative == 1:
-            error.mul_(negative + targets * (positive - negative))
+        if not self._positive == self._negative == 1:
+            error.mul_(self._negative + targets * (self._positive - self._negative))
         return error if error.shape[1] == 1 else error.div_(error.shape[1])
 
     def _backward(self, inputs: list[Tensor], error: Tensor) -> list[Tensor]:
@@ -96,3 +102,21 @@ class ChainClippedSum:
         for weight, active in zip(self._weights[:0:-1], inputs[:0:-1], strict=True):
             errors.append(_threshold_backward(torch.mm(errors[-1], weight), active, 0))
         return errors[::-1]
+
+    def _norms(self, inputs: list[Tensor], errors: list[Tensor]) -> Tensor:
+        """Return the norm of each row's gradient, [b, 1]."""
+        if self._known[0] is not inputs[0]:
+            # Steps that take every row are about the same X.
+            self._known = inputs[0], self._lengths(inputs[0])
+        lengths = [self._known[1], *map(self._lengths, inputs[1:])]
+        norms = [
+            torch.linalg.vector_norm(e, dim=1, keepdim=True).mul_(length)
+            for e, length in zip(errors, lengths, strict=True)
+        ]
+        if len(norms) == 1:
+            return norms[0]
+        return torch.linalg.vector_norm(torch.cat(norms, 1), dim=1, keepdim=True)
+
+    def _lengths(self, inputs: Tensor) -> Tensor:
+        """Return the length of each input and the bias' 1, [b, 1]."""
+        return torch.hypot(torch.linalg.vector_norm(inputs, dim=1, keepdim=True), self._one)

@@ -112,10 +112,7 @@ def train_privately(
     start = [w.clone() for w in weights]
     expected = privacy.sampling_rate * len(X)
     deviation = noise_multiplier * privacy.clip / expected
-    with (
-        torch.no_grad(),
-        _clipped_sum(model, X, targets, objective, privacy.clip, gradients) as write_sum,
-    ):
+    with _clipped_sum(model, X, targets, objective, privacy.clip, gradients) as write_sum:
         for rows, wanted in _draws(X, targets, privacy, noise):
             write_sum(rows, wanted)
             noised = noise.normal(gradient.shape).mul_(deviation)
@@ -139,7 +136,8 @@ def _clipped_sum(
 ) -> Iterator[ClippedSum]:
     chain = linear_chain(model)
     if chain and isinstance(objective, Objective) and not objective.gamma:
-        yield ChainClippedSum(chain, objective, clip, sums)
+        with torch.inference_mode():
+            yield ChainClippedSum(chain, objective, clip, sums)
         return
     refuse_mixed_rows(model, objective, X.shape[1], targets.shape[1])
     with grad_sample_sum(model, objective, clip, sums) as write:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from fl_assets.errors import FlAssetsError
-from fl_assets.privacy.clipping import ClippedSum, clip_factors
+from fl_assets.privacy.clipping import Clip, ClippedSum
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Mean loss, a scalar, of outputs and targets [b, k]."""
@@ -48,7 +48,8 @@ def grad_sample_sum(
         clip: largest L2 norm of a row's gradient.
         sums: of the trained weights, in order; written into.
     """
-    with _grad_samples(model, loss) as grad_samples:
+    scale = Clip(clip, sums[0].dtype)
+    with torch.no_grad(), _grad_samples(model, loss) as grad_samples:
 
         def write(X: Tensor, targets: Tensor) -> None:
             for total in sums:
@@ -56,7 +57,7 @@ def grad_sample_sum(
             parts = (torch.split(each, _ROWS_AT_ONCE) for each in (X, targets))
             for rows, wanted in zip(*parts, strict=True):
                 if len(rows):
-                    _add_clipped(sums, grad_samples(rows, wanted), clip)
+                    _add_clipped(sums, grad_samples(rows, wanted), scale)
 
         yield write
 
@@ -97,13 +98,13 @@ def _rows_of(weight: nn.Parameter, rows: int) -> Tensor:
     return weight.new_zeros(rows, weight.numel()) if gradients is None else gradients.view(rows, -1)
 
 
-def _add_clipped(sums: Sequence[Tensor], gradients: list[Tensor], clip: float) -> None:
+def _add_clipped(sums: Sequence[Tensor], gradients: list[Tensor], clip: Clip) -> None:
     by_weight = torch.stack([torch.linalg.vector_norm(g, dim=1) for g in gradients])
     norms = torch.linalg.vector_norm(by_weight, dim=0)
     bearable = norms.isfinite()
     if not bearable.all():
         norms, gradients = norms[bearable], [g[bearable] for g in gradients]
-    factors = clip_factors(norms, clip)
+    factors = clip.factors(norms)
     for total, gradient in zip(sums, gradients, strict=True):
         total.add_((factors @ gradient).view_as(total))
 

@@ -94,6 +94,9 @@ class FolderStore:
             ObjectExistsError: the key is taken.
         """
         with self._writing(key, data) as (staged, target):
+            if target.exists():
+                # Before it waits for the disk: of many that race all but one end here.
+                raise ObjectExistsError(self.uri, key)
             _sync(staged)
             try:
                 # Unlike a rename this also yields to a file dropped in by hand, without the lock.

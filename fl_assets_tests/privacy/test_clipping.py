@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fl_assets.learning.closed_form import linear_chain
 from fl_assets.learning.configs import BCEConfig, FocalConfig, WeightedBCEConfig
 from fl_assets.learning.losses import Objective, build_objective
-from fl_assets.privacy.clipping import ChainClippedSum, clip_factors
+from fl_assets.privacy.clipping import ChainClippedSum, Clip
 from fl_assets_tests.privacy.models import (
     CHAINS,
     clipped_one_by_one,
@@ -145,7 +145,7 @@ def test_no_row_sums_to_zero(name: str) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_factors_scale_down_to_the_clip_and_never_up(dtype: torch.dtype) -> None:
     norms = torch.tensor([0.0, 1e-9, 0.5, 1.9999, 2.0, 2.0001, 50.0, 1e30], dtype=dtype)
-    scaled = norms.double() * clip_factors(norms, 2.0).double()
+    scaled = norms.double() * Clip(2.0, dtype).factors(norms).double()
     assert (scaled <= 2.0).all()
     assert (scaled <= norms.double()).all()
     torch.testing.assert_close(scaled, norms.double().clamp(max=2.0), rtol=3e-6, atol=0)
