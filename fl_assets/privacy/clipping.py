@@ -109,14 +109,16 @@ class ChainClippedSum:
             # Steps that take every row are about the same X.
             self._known = inputs[0], self._lengths(inputs[0])
         lengths = [self._known[1], *map(self._lengths, inputs[1:])]
-        norms = [
-            torch.linalg.vector_norm(e, dim=1, keepdim=True).mul_(length)
-            for e, length in zip(errors, lengths, strict=True)
-        ]
+        norms = [_row_norms(e).mul_(x) for e, x in zip(errors, lengths, strict=True)]
         if len(norms) == 1:
             return norms[0]
-        return torch.linalg.vector_norm(torch.cat(norms, 1), dim=1, keepdim=True)
+        return _row_norms(torch.cat(norms, 1))
 
     def _lengths(self, inputs: Tensor) -> Tensor:
         """Return the length of each input and the bias' 1, [b, 1]."""
-        return torch.hypot(torch.linalg.vector_norm(inputs, dim=1, keepdim=True), self._one)
+        return torch.hypot(_row_norms(inputs), self._one)
+
+
+def _row_norms(rows: Tensor) -> Tensor:
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return norms

@@ -110,13 +110,14 @@ def train_privately(
     gradients = [part.view_as(w) for part, w in zip(parts, weights, strict=True)]
     update = build_step(optimizer, weights, gradients)
     start = [w.clone() for w in weights]
-    expected = privacy.sampling_rate * len(X)
-    deviation = noise_multiplier * privacy.clip / expected
+    # Plain numbers would be made tensors in every step.
+    deviation = torch.tensor(noise_multiplier * privacy.clip, dtype=torch.float64)
+    expected = torch.tensor(privacy.sampling_rate * len(X), dtype=torch.float64)
     with _clipped_sum(model, X, targets, objective, privacy.clip, gradients) as write_sum:
         for rows, wanted in _draws(X, targets, privacy, noise):
             write_sum(rows, wanted)
-            noised = noise.normal(gradient.shape).mul_(deviation)
-            gradient.copy_(noised.add_(gradient, alpha=1 / expected))
+            noised = noise.normal(gradient.shape).mul_(deviation).add_(gradient)
+            gradient.copy_(noised.div_(expected))
             if proximal_mu:
                 moved = torch._foreach_sub(weights, start)
                 torch._foreach_add_(gradients, moved, alpha=proximal_mu)

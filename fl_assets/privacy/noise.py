@@ -36,15 +36,19 @@ class _Keystream:
     def __init__(self, key: bytes) -> None:
         self._stream = Cipher(AES(key), CTR(bytes(16))).encryptor()
         self._stock = torch.empty(0, dtype=torch.float64)
+        self._used = self._left = 0
         self._size, self._largest = _STOCK
 
     def normal(self, shape: Sequence[int]) -> Tensor:
         """Return standard normals, float64 of that shape."""
         count = math.prod(shape)
-        if count > len(self._stock):
+        if count > self._left:
             self._stock = self._normals(max(self._size, count))
+            self._used, self._left = 0, len(self._stock)
             self._size = min(2 * self._size, self._largest)
-        drawn, self._stock = self._stock[:count], self._stock[count:]
+        drawn = self._stock.narrow(0, self._used, count)
+        self._used += count
+        self._left -= count
         return drawn.view(shape)
 
     def chosen(self, rows: int, rate: float) -> Tensor:

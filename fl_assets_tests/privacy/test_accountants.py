@@ -8,6 +8,13 @@ from opacus.accountants import PRVAccountant, RDPAccountant
 from fl_assets.privacy.accountants import prv_epsilon, rdp_epsilon
 
 DELTA = 1e-5
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Optimal order is the largest alpha"),
+    pytest.mark.filterwarnings("ignore:divide by zero encountered in log"),
+]
+"""Of Opacus' own accountants."""
+
 USUAL = {(9.7, 0.0263): 9500}
 MIXED = {(2.0, 0.1): 40, (1.1, 0.02): 100, (12.0, 1.0): 1}
 

@@ -37,10 +37,10 @@ def event(noise: float, rate: float = 1.0, steps: int = 1) -> MechanismEvent:
 def random_events(random: np.random.Generator) -> list[MechanismEvent]:
     """One to three events, each of a few tenths to a few units of epsilon by itself."""
     events = []
-    for _ in range(random.choice([1, 1, 2, 3])):
+    for _ in range(random.choice([1, 1, 1, 2, 3])):
         steps = round(math.exp(random.uniform(0, math.log(100))))
-        rate = 1.0 if random.random() < 0.3 else math.exp(random.uniform(-5, -1))
-        mu = math.exp(random.uniform(-3, 0.3))
+        rate = 1.0 if random.random() < 0.4 else math.exp(random.uniform(-5, -1))
+        mu = math.exp(random.uniform(-2, 0.3))
         events.append(event(max(0.9, rate * math.sqrt(steps) / mu), rate, steps))
     return events
 
@@ -53,7 +53,7 @@ def lists(batch: int) -> list[list[MechanismEvent]]:
 
 def google_rdp(events: list[MechanismEvent]) -> float:
     accountant = RdpAccountant(
-        [*np.arange(15, 110) / 10, *range(11, 64), *np.geomspace(64, 300, 16).round()]
+        [*np.arange(25, 110) / 10, *range(11, 64), *np.geomspace(64, 200, 12).round()]
     )
     for each in events:
         mechanism = GaussianDpEvent(each.noise_multiplier)
@@ -63,7 +63,7 @@ def google_rdp(events: list[MechanismEvent]) -> float:
     return accountant.get_epsilon(DELTA)
 
 
-def google_pld(events: list[MechanismEvent], *, pessimistic: bool, grid: float = 5e-3) -> float:
+def google_pld(events: list[MechanismEvent], *, pessimistic: bool, grid: float = 1e-2) -> float:
     """A bound on the truth, from above or below; for adding a row and for removing one."""
     total: PrivacyLossDistribution | None = None
     for each in events:
@@ -167,7 +167,7 @@ def test_more_events_never_cost_less(
     assert epsilon(events + more, DELTA) == pytest.approx(epsilon(more + events, DELTA), rel=1e-9)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(events=sampled_events, factor=st.floats(1.2, 2))
 def test_noise_and_rarer_draws_never_cost_more(events: list[MechanismEvent], factor: float) -> None:
     found = epsilon(events, DELTA)
@@ -195,7 +195,7 @@ def test_the_noise_for_full_steps_keeps_within_epsilon(
         (1.0, 0.25, 50, 6.87),
         (1.0, 0.5, 50, 13.47),
         (1.0, 0.0263, 1, 0.852),
-        (8.0, 0.03, 500, None),
+        (8.0, 0.03, 50, None),
         (0.05, 0.02, 10, None),
     ],
 )

@@ -199,7 +199,7 @@ def test_dropout_mixes_no_rows() -> None:
 def test_batch_norm_is_refused_with_the_cure(affine: bool) -> None:
     model = nn.Sequential(nn.Linear(WIDTH, 8), nn.BatchNorm1d(8, affine=affine), nn.Linear(8, 1))
     running = model[1].running_mean.clone()
-    with pytest.raises(UnsupportedModelError, match=r"layer '1', a BatchNorm1d.* `norm: layer`"):
+    with pytest.raises(UnsupportedModelError, match=r"layer '1', a BatchNorm1d.*`norm: layer`"):
         refuse_mixed_rows(model, LOSSES["bce"], WIDTH, 1)
     assert torch.equal(model[1].running_mean, running)
 
