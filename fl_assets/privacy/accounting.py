@@ -137,6 +137,7 @@ def remaining(events: Iterable[MechanismEvent], epsilon: float, delta: float) ->
         left = math.sqrt(max(0.0, cap**2 - _mu(ran) ** 2))
         return gaussian_epsilon(left, delta)
 
+    @cache
     def excess(minus_mu: float) -> float:
         more = [MechanismEvent(noise_multiplier=-1 / minus_mu)] if minus_mu else []
         return _epsilon([*ran, *more], delta) - epsilon

@@ -72,8 +72,8 @@ def train_privately(
     optimiser and the proximal term do afterwards sees no row. Without noise, with a clip that
     nothing reaches and every row, it degenerates to a step of gradient descent on the mean loss.
 
-    The noise is added in float64 and the result rounded to the model's float32. Gradients are in
-    the model's dtype: its rounding may let a row move their sum by some 1e-6 of the clip more.
+    The noise is added in float64 and the result rounded to the model's float32. The sum itself is
+    in float32, and its rounding errors, 1e-7 of it, are not counted into what a row may change.
 
     No loss is computed or returned, for it would have to be noised as well.
 

@@ -110,10 +110,11 @@ def _add_clipped(sums: Sequence[Tensor], gradients: list[Tensor], clip: Clip) ->
 
 
 def refuse_mixed_rows(model: nn.Module, loss: Loss, features: int, outputs: int) -> None:
-    """Make sure that Opacus gives a row's gradient, and that no other row matters to it.
+    """Make sure that a row acts through nothing but its own gradient, and that Opacus gives it.
 
     Known offenders are refused by name. Any other model is tried: a copy with random weights, on
-    random rows, must give each row the gradient that autograd gives the row alone.
+    random rows, must give each row the gradient that autograd gives the row alone, and must leave
+    its buffers, which would be released without noise, as they were.
 
     Args:
         model: in training mode.
@@ -140,7 +141,9 @@ def refuse_mixed_rows(model: nn.Module, loss: Loss, features: int, outputs: int)
             # Whatever a model of somebody else's raises on rows that are nobody's.
             raise UnsupportedModelError(f"it fails on single random rows ({error})") from error
     if not alike:
-        raise UnsupportedModelError("the gradient of a random row depends on the rows beside it")
+        raise UnsupportedModelError(
+            "the gradient of a random row depends on the rows beside it, or a buffer keeps rows"
+        )
 
 
 @torch.no_grad()
@@ -152,6 +155,7 @@ def _rows_stay_apart(model: nn.Module, loss: Loss, features: int, outputs: int) 
     for weight in model.parameters():
         # A model that starts at zeros would pass whatever it does; a saturated one as well.
         weight.normal_(std=weight.shape[-1] ** -0.5 if weight.ndim else 1.0)
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     X, targets = torch.randn(_PROBED, features), torch.ones(_PROBED, outputs)
     trained = [p for p in model.parameters() if p.requires_grad]
     with _grad_samples(model, loss) as grad_samples:
@@ -164,4 +168,5 @@ def _rows_stay_apart(model: nn.Module, loss: Loss, features: int, outputs: int) 
             for x, y in zip(torch.split(X, 1), torch.split(targets, 1), strict=True)
         ]
     wanted = torch.stack([torch.cat([g.flatten() for g in each]) for each in alone])
-    return bool((found - wanted).norm() < 1e-3 * wanted.norm())
+    kept = all(torch.equal(now, before) for now, before in buffers)
+    return kept and bool((found - wanted).norm() < 1e-3 * wanted.norm())

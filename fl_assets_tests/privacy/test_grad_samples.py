@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -84,6 +85,24 @@ class Borrowed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return functional.linear(x, self.layer.weight, self.layer.bias)
+
+
+class Keeping(nn.Module):
+    """Remembers rows where no noise is added."""
+
+    seen: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen += x.detach().sum(0)
+        return x
+
+
+def keeping() -> nn.Module:
+    return nn.Sequential(Keeping(), nn.Linear(WIDTH, 1))
 
 
 class Broken(nn.Module):
@@ -205,13 +224,16 @@ def test_batch_norm_is_refused_with_the_cure(affine: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"),
+    ("build", "reason"),
     [
         (Centred, "depends on the rows beside it"),
         (Borrowed, "depends on the rows beside it"),
+        (keeping, "or a buffer keeps rows"),
         (Broken, "fails on single random rows"),
     ],
 )
-def test_what_mixes_rows_in_its_own_way_is_refused(kind: type[nn.Module], reason: str) -> None:
+def test_what_mixes_rows_in_its_own_way_is_refused(
+    build: Callable[[], nn.Module], reason: str
+) -> None:
     with pytest.raises(UnsupportedModelError, match=reason):
-        refuse_mixed_rows(kind(), LOSSES["bce"], WIDTH, 1)
+        refuse_mixed_rows(build(), LOSSES["bce"], WIDTH, 1)
