@@ -30,6 +30,7 @@ from fl_assets.federation.flower_internals.control import Control, build_fab
 from fl_assets.federation.job import FederationError, FederationJob, FederationResult, load_result
 from fl_assets.federation.runtimes.base import Runtime
 from fl_assets.federation.runtimes.processes import ProcessesRuntime
+from fl_assets.federation.site_config import SiteConfig
 from fl_assets.storage import open_store
 
 START_SECONDS = 180.0
@@ -68,7 +69,7 @@ class StockRuntime:
         """
         with tempfile.TemporaryDirectory() as home, ExitStack() as stack:
             folder = Path(home)
-            control = _start(folder, job.sites, stack)
+            control = _start(folder, job.nodes(), stack)
             run = control.start(build_fab(_pyproject(job)), {})
             output = open_store(job.output)
             # The server app stores its result last, and Flower gives a reason to a failed run only.
@@ -79,7 +80,7 @@ class StockRuntime:
         return load_result(output, job.run)
 
 
-def _start(folder: Path, sites: dict[str, str], stack: ExitStack) -> Control:
+def _start(folder: Path, sites: dict[str, SiteConfig], stack: ExitStack) -> Control:
     """Start everything; the stack's end ends it."""
     files, link = Authority().issue(folder), _free_address()
     tls: dict[str, str | Path] = {
@@ -91,19 +92,24 @@ def _start(folder: Path, sites: dict[str, str], stack: ExitStack) -> Control:
     stack.enter_context(_running(folder, "superlink", command))
     control = Control(link, files.ca.read_bytes())
     _await_online(control, set(), folder)
-    for name, store in sites.items():
+    for name, config in sites.items():
         key = folder / f"{name}.key"
         control.register(name, new_node_key(key))
         node: dict[str, str | Path] = {
             "superlink": link,
             "root-certificates": files.ca,
             "auth-supernode-private-key": key,
-            "node-config": f'hospital="{name}" store="{store}"',
+            "node-config": _node_config(config),
         }
         command = ["flower-supernode", *_options(_free_address(), node)]
         stack.enter_context(_running(folder, name, command))
     _await_online(control, set(sites), folder)
     return control
+
+
+def _node_config(config: SiteConfig) -> str:
+    # As TOML's literal strings, since the budget is JSON with quotes of its own.
+    return " ".join(f"{name}='{value}'" for name, value in config.to_node().items())
 
 
 def _free_address() -> str:

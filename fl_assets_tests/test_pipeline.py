@@ -322,7 +322,10 @@ def test_a_hospital_without_uploads_does_not_hold_up_the_others(
     config["privacy_budget"] = {"unprotected_runs": True}
     config["hospitals"].insert(0, {"name": "hospital-new"})
     world.consortium_file.write_text(yaml.safe_dump(config))
-    set_gates(world, min_auroc=0.0, min_gain_over_age_only=-1.0, max_ece=1.0)
+    # With so few patients the attack's intervals are wide, its control's as well.
+    set_gates(
+        world, min_auroc=0.0, min_gain_over_age_only=-1.0, max_ece=1.0, max_membership_auc=0.5
+    )
     real = dataclasses.replace(world)
     outcomes: list[Outcome] = []
 

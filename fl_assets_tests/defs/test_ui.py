@@ -55,7 +55,12 @@ def test_the_graph_is_grouped_and_described(server: DagsterServer) -> None:
             "federated_model",
             "federated_evaluation",
         },
-        "governance": {"model_comparison", "champion_model"},
+        "governance": {
+            "privacy_ledger",
+            "membership_audit",
+            "model_comparison",
+            "champion_model",
+        },
     }
 
 

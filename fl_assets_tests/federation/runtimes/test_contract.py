@@ -24,6 +24,7 @@ from fl_assets.storage import ObjectNotFoundError
 from fl_assets.tracking.runs import Tracking
 from fl_assets_tests.federation.conftest import MakeJob
 from fl_assets_tests.federation.family import descendants
+from fl_assets_tests.federation.final_figures import final_figures
 from fl_assets_tests.federation.test_resumption import killed_after
 
 MLP: dict[str, Any] = {
@@ -62,7 +63,7 @@ def bits(result: FederationResult) -> bytes:
 
 
 def story(result: FederationResult) -> list[dict[str, Any]]:
-    """A history without its times."""
+    """A history without its times, and without what is said of ledgers that know of every run."""
     timed = {"seconds", "aggregation", "gap"}
     rounds = [
         report.model_dump(exclude={*timed, "sites", "dropouts"})
@@ -70,7 +71,7 @@ def story(result: FederationResult) -> list[dict[str, Any]]:
         | {"dropouts": sorted(report.dropouts)}
         for report in result.history.rounds
     ]
-    return [*rounds, {name: final.model_dump() for name, final in result.history.final.items()}]
+    return [*rounds, {n: final.model_dump() for n, final in final_figures(result).items()}]
 
 
 def in_process(job: FederationJob) -> FederationResult:

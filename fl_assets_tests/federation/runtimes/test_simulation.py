@@ -121,7 +121,7 @@ def test_a_site_that_hangs_is_given_up_and_keeps_its_old_state(
     context = Context(
         run_id=5,
         node_id=9,
-        node_config={"hospital": "hospital-a", "store": job.sites["hospital-a"]},
+        node_config={**job.nodes()["hospital-a"].to_node()},
         state=RecordDict({"mine": MetricRecord({"n": 1})}),
         run_config=job.run_config(),
     )

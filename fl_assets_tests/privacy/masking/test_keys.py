@@ -65,6 +65,16 @@ def test_shares_are_sealed_for_one_site_and_never_alike():
         # Its own, sent back to the sender.
         (A, OF_B, SCOPE, "a", "b"),
     ],
+    # Keys are random, and a test has the same name in every process.
+    ids=[
+        "another round",
+        "another run",
+        "from another",
+        "for another",
+        "of another's key",
+        "with another's secret",
+        "sent back",
+    ],
 )
 def test_replayed_or_relabelled_shares_do_not_open(secret, key, scope, own, peer):
     sealed = keys.seal(b"two shares", A, OF_B, SCOPE, "a", "b")
