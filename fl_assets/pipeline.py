@@ -14,7 +14,7 @@ from typing import Any, Literal
 import dagster as dg
 
 from fl_assets.definitions import build
-from fl_assets.defs.outside import moved_on
+from fl_assets.defs.outside import LEDGER, moved_on
 from fl_assets.defs.partitions import sync_hospitals
 from fl_assets.defs.staleness import Staleness
 from fl_assets.errors import FlAssetsError
@@ -129,15 +129,17 @@ def plan(settings: Settings) -> Iterator[Step]:
     yield Step(("preprocessor",))
     if simulated:
         yield Step(("centralized_baseline",))
-    yield from training(routine_names(settings.recipes, settings.consortium.routine))
+    yield from training(settings, routine_names(settings.recipes, settings.consortium.routine))
     yield Step(("champion_model",))
 
 
-def training(recipes: Iterable[str]) -> Iterator[Step]:
-    """Return the steps from recipe files to the comparison."""
+def training(settings: Settings, recipes: Iterable[str]) -> Iterator[Step]:
+    """Return the steps from recipe files to the comparison, and what they cost each hospital."""
     for recipe in recipes:
         yield Step(("recipe",), recipe)
         yield Step(("federated_model", "federated_evaluation", "membership_audit"), recipe)
+    for name in settings.consortium.hospital_names:
+        yield Step((LEDGER,), name, of_hospital=True)
     yield Step(("model_comparison",))
 
 
@@ -201,7 +203,7 @@ def run_recipes(
     # A wrong name ends it here, where Dagster would try each recipe three times.
     build_runtime(settings.runtime)
     config = {"federated_model": {"config": {"fresh": fresh or force}}}
-    yield from _run(settings, instance, training(recipes), before, config, force=force)
+    yield from _run(settings, instance, training(settings, recipes), before, config, force=force)
 
 
 def run_sweep(
@@ -257,7 +259,7 @@ def _run(
         if who in failed:
             continue
         # The comparison follows from what it compares, so there is nothing to force.
-        forced = force and step.partition is not None
+        forced = force and step.partition is not None and not step.of_hospital
         stale = step.assets if forced else _stale(settings, instance, step, staleness)
         if not stale:
             yield Outcome(step, (), 0.0)

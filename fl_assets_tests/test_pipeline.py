@@ -43,7 +43,7 @@ def test_the_main_job_materialises_everything(
         for key in instance.all_asset_keys()
     }
     hospitals, recipes = set(finished_world.consortium.hospital_names), {"small-lr", "small-mlp"}
-    for asset in AT_HOSPITAL:
+    for asset in (*AT_HOSPITAL, "privacy_ledger"):
         assert recorded.pop(asset) == hospitals, asset
     for asset in ("recipe", "federated_model", "federated_evaluation", "membership_audit"):
         assert recorded.pop(asset) == recipes, asset

@@ -7,18 +7,33 @@ import dagster as dg
 from fl_assets.settings import Settings
 from fl_assets.storage import ObjectNotFoundError, SiteStore
 
+LEDGER = "privacy_ledger"
+
 
 def moved_on(instance: dg.DagsterInstance, settings: Settings, asset: str, hospital: str) -> bool:
     """Tell whether Dagster's record of a hospital's asset is behind what is in its store.
 
-    So it is after an upload, and after ``python -m fl_assets.site``: the asset exists in another
-    version than the one Dagster saw last.
+    So it is after an upload, after ``python -m fl_assets.site``, and for the ledger after every
+    training: the asset exists in another version than the one Dagster saw last.
     """
     store = settings.site_store(hospital)
     if asset == "hospital_records" and _has_new_uploads(store):
         return True
-    found = _version(store, asset)
+    found = ledger_version(store, hospital) if asset == LEDGER else _version(store, asset)
     return found is not None and found != _recorded(instance, asset, hospital)
+
+
+def ledger_version(store: SiteStore, hospital: str) -> str:
+    """Return the version of a hospital's ledger, which its newest entry stands for."""
+    from fl_assets.privacy.ledger import Ledger
+    from fl_assets.privacy.ledger_chain import LedgerDamagedError
+
+    try:
+        head = Ledger(store, hospital).head()
+    except LedgerDamagedError:
+        # The asset has more to say of it.
+        return "damaged"
+    return "empty" if head is None else head.digest[:16]
 
 
 def _has_new_uploads(store: SiteStore) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import dagster as dg
 
 from fl_assets.defs.common import SITE, digest, failing_clearly, picture, table
+from fl_assets.defs.outside import ledger_version
 from fl_assets.defs.partitions import HOSPITALS
 from fl_assets.defs.resources import Platform
 from fl_assets.settings import Settings
@@ -62,7 +63,7 @@ def privacy_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             lines = ledger_lines(ledger.entries(), found.delta)
             save_witness(settings.coordinator_store(), hospital, found.head)
         yield dg.MaterializeResult(
-            data_version=dg.DataVersion("empty" if found.head is None else found.head.digest[:16]),
+            data_version=dg.DataVersion(ledger_version(settings.site_store(hospital), hospital)),
             metadata={
                 "epsilon_cap": found.cap,
                 "epsilon_spent": found.spent,
