@@ -12,8 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cache
 
-from scipy.optimize import brentq
-
 from fl_assets.errors import FlAssetsError
 from fl_assets.privacy.accountants import Mechanisms, prv_epsilon, rdp_epsilon
 from fl_assets.privacy.events import MechanismEvent
@@ -172,6 +170,8 @@ def _first_within(
     excess: Callable[[float], float], low: float, high: float, tolerance: float
 ) -> float:
     """Return where a falling function is first at most 0; it is at ``high``."""
+    from scipy.optimize import brentq
+
     if excess(low) <= 0:
         return low
     found = brentq(excess, low, high, xtol=tolerance)

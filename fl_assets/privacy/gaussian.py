@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import log_ndtr, ndtri
+
+# SciPy within the functions: a site that trains without privacy does without its imports.
 
 
 def gaussian_epsilon(mu: float, delta: float) -> float:
@@ -25,6 +25,9 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
         mu: sensitivity over standard deviation, at least 0.
         delta: between 0 and 1.
     """
+    from scipy.optimize import brentq
+    from scipy.special import ndtri
+
     target = math.log(delta)
     if mu == 0 or _log_delta(0.0, mu) <= target:
         return 0.0
@@ -41,6 +44,9 @@ def gaussian_mu(epsilon: float, delta: float) -> float:
     The inverse of :func:`gaussian_epsilon`, a billionth smaller, so that noise computed from it
     does not pass epsilon by rounding.
     """
+    from scipy.optimize import brentq
+    from scipy.special import ndtri
+
     target = math.log(delta)
     z = -ndtri(delta)
     # That quadratic equation again, solved for mu without a difference of large numbers.
@@ -53,6 +59,8 @@ def gaussian_mu(epsilon: float, delta: float) -> float:
 
 
 def _log_delta(epsilon: float, mu: float) -> float:
+    from scipy.special import log_ndtr
+
     first = log_ndtr(mu / 2 - epsilon / mu)
     second = epsilon + log_ndtr(-mu / 2 - epsilon / mu)
     return float(first + np.log1p(-np.exp(second - first)))

@@ -85,7 +85,7 @@ def test_random_lists_agree_with_google(batch: int) -> None:
         found = epsilon(events, DELTA)
         rdp = epsilon_rdp(events, DELTA)
         assert rdp == pytest.approx(google_rdp(events), rel=0.01)
-        assert google_pld(events, pessimistic=False) <= found <= rdp
+        assert google_pld(events, pessimistic=False, grid=2e-2) <= found <= rdp
 
 
 @pytest.mark.parametrize("batch", range(BATCHES))
