@@ -3,17 +3,23 @@
 import dataclasses
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from absl import logging as absl_logging
 from filelock import FileLock
 
 from fl_assets import pipeline
 from fl_assets.settings import Settings
 from fl_assets.tracking.runs import Tracking
 from fl_assets_tests.world import build_world, dagster_instance, set_gates, settings_of
+
+# Comes with dp-accounting, and closes the stream that it found at its import, pytest's own, when
+# somebody configures logging anew.
+absl_logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 
 FINISHED_ROWS = 900
 

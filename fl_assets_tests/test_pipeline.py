@@ -193,7 +193,8 @@ def test_recipes_are_trained_on_what_the_main_job_made(
     assert again == {
         ("recipe", "small-lr"), ("recipe", "small-mlp"), ("federated_model", "small-mlp"),
         ("federated_evaluation", "small-mlp"), ("membership_audit", "small-mlp"),
-        ("model_comparison", None),
+        ("privacy_ledger", "hospital-a"), ("privacy_ledger", "hospital-b"),
+        ("privacy_ledger", "hospital-c"), ("model_comparison", None),
     }  # fmt: skip
 
 
