@@ -58,9 +58,20 @@ def new_run_name(
     name = _name(recipe, preprocessor, sites)
     if recipe.privacy is None:
         return name
-    attempt = Attempt(run=f"{name}-{(token or uuid.uuid4().hex)[:8]}")
-    documents.save(store, _key(name), attempt)
-    return attempt.run
+    run = f"{name}-{(token or uuid.uuid4().hex)[:8]}"
+    save_attempt(store, recipe, preprocessor, sites, run)
+    return run
+
+
+def save_attempt(
+    store: SiteStore,
+    recipe: Recipe,
+    preprocessor: Preprocessor,
+    sites: Mapping[str, PartitionManifest],
+    run: str,
+) -> None:
+    """Make a run the one that a recipe's inputs stand for."""
+    documents.save(store, _key(_name(recipe, preprocessor, sites)), Attempt(run=run))
 
 
 def _key(name: str) -> str:

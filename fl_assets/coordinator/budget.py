@@ -21,6 +21,8 @@ from fl_assets.privacy.ledger_entries import (
     Reservation,
     Settlement,
     UnprotectedRun,
+    rounded_down,
+    rounded_up,
 )
 from fl_assets.reporting.html import Cell, Picture, Table
 from fl_assets.settings import Settings
@@ -149,14 +151,15 @@ def budget_table(budgets: Sequence[HospitalBudget]) -> Table:
     """Return a row per hospital."""
     columns = ["hospital", "cap", "spent", "left", "delta", "entries", "unprotected", "refused"]
     return Table(
-        "Privacy budgets: epsilon over the life of the data",
+        "Privacy budgets: epsilon over the life of the data; left is the most that one more run "
+        "may ask for, and with what is spent composes to the cap",
         [*columns, "open runs"],
         [
             [
                 b.hospital,
                 f"{b.cap:.2f}",
-                f"{b.spent:.2f}",
-                f"{b.left:.2f}",
+                rounded_up(b.spent),
+                rounded_down(b.left),
                 f"{b.delta:g}",
                 b.entries,
                 b.unprotected_runs,
@@ -177,7 +180,7 @@ def line_table(hospital: str, lines: Sequence[LedgerLine]) -> Table:
             line.kind,
             line.run,
             None if line.asked is None else f"{line.asked:.2f}",
-            f"{line.lifetime:.2f}",
+            rounded_up(line.lifetime),
             line.what,
         ]
         for line in lines

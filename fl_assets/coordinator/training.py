@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 import fl_assets
 from fl_assets.coordinator import documents
-from fl_assets.coordinator.attempts import new_run_name, run_name
+from fl_assets.coordinator.attempts import new_run_name, run_name, save_attempt
 from fl_assets.coordinator.guarantee import guarantee
 from fl_assets.coordinator.preprocessors import load_preprocessors
 from fl_assets.coordinator.release import FILE, ReleaseRecord, RoundRecord
 from fl_assets.coordinator.witnesses import load_witnesses, save_witness
-from fl_assets.errors import FlAssetsError
+from fl_assets.errors import BadDataError, FlAssetsError
 from fl_assets.federation.job import FederationHistory, FederationJob, FederationResult, load_result
 from fl_assets.federation.mlflow_rounds import replay
 from fl_assets.federation.recipe import Recipe
@@ -90,10 +90,9 @@ def train(
         )
     store = settings.coordinator_store()
     preprocessor = load_preprocessors(store).of(recipe)
+    before = run = run_name(store, recipe, preprocessor, sites)
     if fresh:
         run = new_run_name(store, recipe, preprocessor, sites, tags.get("dagster.run_id"))
-    else:
-        run = run_name(store, recipe, preprocessor, sites)
     tracking = Tracking(settings.tracking_uri, settings.consortium.name)
     registry = Registry(tracking, settings.model_name)
 
@@ -124,7 +123,12 @@ def train(
         )
         result = None if fresh else _stored_result(store, run)
         if result is None:
-            result = runtime.run(job)
+            try:
+                result = runtime.run(job)
+            except BadDataError:
+                # Refused for good: the recipe stands for the run that it stood for.
+                save_attempt(store, recipe, preprocessor, sites, before)
+                raise
         else:
             # This MLflow run was not there to be told of the rounds as they ended.
             replay(result.history, settings.tracking_uri, mlflow_run)
@@ -142,6 +146,18 @@ def is_current(settings: Settings, recipe: Recipe, release: ReleaseRecord) -> bo
     store = settings.coordinator_store()
     preprocessor = load_preprocessors(store).of(recipe)
     return release.run == run_name(store, recipe, preprocessor, ready_sites(settings))
+
+
+def is_unfinished(settings: Settings, recipe: Recipe) -> bool:
+    """Tell whether a private recipe was to be trained anew and that was cut off.
+
+    Training it then goes on with that run, which the hospitals have reserved for.
+    """
+    try:
+        release = load_release(settings.coordinator_store(), recipe.name)
+    except ObjectNotFoundError:
+        return False
+    return recipe.privacy is not None and not is_current(settings, recipe, release)
 
 
 def _registered_before(store: SiteStore, registry: Registry, run: str) -> ReleaseRecord | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
+from fl_assets.errors import FlAssetsError
 from fl_assets.settings import Settings
 from fl_assets.storage import ObjectNotFoundError, SiteStore
 
@@ -21,6 +22,18 @@ def moved_on(instance: dg.DagsterInstance, settings: Settings, asset: str, hospi
         return True
     found = ledger_version(store, hospital) if asset == LEDGER else _version(store, asset)
     return found is not None and found != _recorded(instance, asset, hospital)
+
+
+def training_unfinished(settings: Settings, recipe: str) -> bool:
+    """Tell whether a private recipe's new training was cut off, which Dagster knows as failed."""
+    from fl_assets.coordinator.training import is_unfinished
+    from fl_assets.federation.recipe import load_recipe
+
+    try:
+        return is_unfinished(settings, load_recipe(settings.recipes / f"{recipe}.yaml"))
+    except FlAssetsError:
+        # The recipe's own step says what is wrong with it.
+        return False
 
 
 def ledger_version(store: SiteStore, hospital: str) -> str:

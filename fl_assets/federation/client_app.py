@@ -149,6 +149,20 @@ def pretrain(message: Message, context: Context) -> Message:
     return _update(site, message, context, site.participant.pretrain, "pre-training round")
 
 
+@app.query("reserve")
+def reserve(message: Message, context: Context) -> Message:
+    """Reserve what the run may cost, or refuse, before any site trains."""
+    return _site(context).reply(message, "reservation", "reserved", MetricRecord())
+
+
+@app.query("close")
+def close(message: Message, context: Context) -> Message:
+    """Settle by what was released: other sites have refused, and the run is not to be."""
+    site = _site(context)
+    site.participant.close()
+    return site.reply(message, "reservation", "closed", MetricRecord())
+
+
 @app.query("keys")
 def keys(message: Message, context: Context) -> Message:
     """Begin a masked sum: answer with public keys."""

@@ -202,7 +202,7 @@ class Participant:
         if own is not None:
             save_personal(self._store, self._run, own)
             personal = WITHHELD if private else self._trainer.validate(own)
-        self._spending.close()
+        self.close()
         self._state.clear()
         return found, personal
 
@@ -224,6 +224,10 @@ class Participant:
             # The training is done and paid for; only what is said of it is too much.
             log.warning("%s withholds its figures: %s", self._hospital, error)
             return WITHHELD
+
+    def close(self) -> None:
+        """Settle by what was released; the run can release nothing more."""
+        self._spending.close()
 
     def statement(self) -> PrivacyStatement:
         """Return what the run cost the hospital's patients, and where its ledger stands."""

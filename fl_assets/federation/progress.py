@@ -50,9 +50,7 @@ def describe(report: RoundReport, phase: Phase, seconds_per_round: float) -> str
     parts = [
         f"{_prefix(phase)}round {report.round:>{len(str(report.rounds))}} of {report.rounds}",
         _sites(report),
-        f"loss {_figure(report.train_loss)}",
-        f"validation loss {_figure(report.validation_loss)}",
-        f"AUROC {_figure(report.validation_auroc)}",
+        *_figures(report),
         f"{report.seconds:.2f} s",
     ]
     if report.round < report.rounds:
@@ -71,6 +69,14 @@ def _sites(report: RoundReport) -> str:
     if report.rejected:
         text += f" ({len(report.rejected)} rejected)"
     return text
+
+
+def _figures(report: RoundReport) -> list[str]:
+    found = (report.train_loss, report.validation_loss, report.validation_auroc)
+    if report.sites and all(value is None for value in found):
+        return ["no figures leave a private training"]
+    names = ("loss", "validation loss", "AUROC")
+    return [f"{name} {_figure(value)}" for name, value in zip(names, found, strict=True)]
 
 
 def _figure(value: float | None) -> str:

@@ -49,8 +49,8 @@ class BudgetExceededError(BadDataError):
 
     def __init__(self, hospital: str, run: str, arithmetic: Arithmetic) -> None:
         super().__init__(
-            f"{hospital}: run {run} {arithmetic}; train with a smaller epsilon, or ask the "
-            "hospital's data-protection officer to raise privacy_budget in consortium.yaml"
+            f"{hospital}: run {run} {arithmetic}; ask for a smaller epsilon, or have the "
+            "hospital's data-protection officer raise privacy_budget in consortium.yaml"
         )
         self.arithmetic = arithmetic
 

@@ -23,8 +23,9 @@ Events = tuple[MechanismEvent, ...]
 class NoReservationError(BadDataError):
     """A run was to be closed that reserved nothing."""
 
-    def __init__(self, run: str) -> None:
-        super().__init__(f"run {run} has no reservation in the ledger: correct the run's name")
+    def __init__(self, run: str, open_runs: Sequence[str] = ()) -> None:
+        known = f"open are {', '.join(open_runs)}" if open_runs else "no run is open"
+        super().__init__(f"run {run} has no reservation in the ledger: correct its name, {known}")
 
 
 class RunClosedError(BadDataError):

@@ -98,13 +98,20 @@ class Arithmetic(StrictModel):
     delta: float
 
     def __str__(self) -> str:
-        # Away from each other: what is too much must not look as if it fitted.
-        lifetime = math.ceil(self.lifetime * 100 - 1e-6) / 100
-        left = math.floor(self.left * 100 + 1e-6) / 100
         return (
-            f"asks {self.asked:.2f}, lifetime would be {lifetime:.2f} of {self.cap:.2f}, "
-            f"{left:.2f} left at delta {self.delta:g}"
+            f"asks {self.asked:.2f}, lifetime would be {rounded_up(self.lifetime)} of "
+            f"{self.cap:.2f}, {rounded_down(self.left)} left at delta {self.delta:g}"
         )
+
+
+def rounded_up(epsilon: float) -> str:
+    """Return what is spent, to two places: what is too much must not look as if it fitted."""
+    return f"{math.ceil(epsilon * 100 - 1e-6) / 100:.2f}"
+
+
+def rounded_down(epsilon: float) -> str:
+    """Return what is left, to two places."""
+    return f"{math.floor(epsilon * 100 + 1e-6) / 100:.2f}"
 
 
 class Refusal(StrictModel):

@@ -9,7 +9,7 @@ from typing import Literal
 from fl_assets.config import StrictModel
 from fl_assets.storage import ObjectExistsError, SiteStore
 
-EgressKind = Literal["profile", "update", "evaluation", "audit", "secure_sum"]
+EgressKind = Literal["profile", "update", "evaluation", "audit", "reservation", "secure_sum"]
 PREFIX = "egress/"
 
 

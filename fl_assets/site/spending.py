@@ -219,7 +219,9 @@ class RunSpending:
         )
         known = ledger.account(run)
         if known is None or not known.closed:
-            what = f"training, {rounds} rounds of {privacy.steps} steps"
+            what = f"training, {rounds} rounds" + (
+                f" of {privacy.steps} steps each" if privacy.steps > 1 else ""
+            )
             ledger.reserve(run, [event], budget, privacy.epsilon, what)
         elif known.reserved != (event,):
             raise OtherEventsError(run, known.reserved)
@@ -288,7 +290,7 @@ def settle_interrupted(store: SiteStore, hospital: str, run: str) -> str:
     ledger = Ledger(store, hospital)
     account = ledger.account(run)
     if account is None:
-        raise NoReservationError(run)
+        raise NoReservationError(run, ledger.balance().open_runs)
     if account.closed:
         raise RunClosedError(run)
     answers = _Answers(store, run)

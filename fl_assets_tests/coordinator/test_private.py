@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from fl_assets.coordinator.preprocessors import build_preprocessors
-from fl_assets.coordinator.training import is_current, load_release, train
+from fl_assets.coordinator.training import is_current, is_unfinished, load_release, train
 from fl_assets.coordinator.witnesses import load_witness, save_witness
+from fl_assets.federation import client_app
 from fl_assets.federation.recipe import Recipe
 from fl_assets.federation.runtimes.inprocess import InProcessRuntime
 from fl_assets.federation.strategies.consortium import QuorumNotReachedError
@@ -17,6 +18,7 @@ from fl_assets.privacy.ledger import Ledger
 from fl_assets.privacy.ledger_entries import LedgerHead
 from fl_assets.settings import Settings
 from fl_assets.site.profile import load_profile
+from fl_assets_tests.federation.test_resumption import killed_after
 from fl_assets_tests.world import build_world
 
 # Two runs of epsilon 1 compose to 1.47, three to 1.84.
@@ -78,6 +80,26 @@ def test_a_retry_of_a_new_training_is_not_charged_again(strict: Settings, recipe
     assert kinds(strict, "hospital-a") == ["reserve", "settle"]
 
 
+def test_a_new_training_that_was_cut_off_is_the_one_that_goes_on(
+    strict: Settings, recipe: Recipe
+) -> None:
+    class Cut(InProcessRuntime):
+        def run(self, job):  # type: ignore[no-untyped-def]
+            with killed_after("training", 1):
+                super().run(job)
+            raise ConnectionError
+
+    first = train(strict, recipe, InProcessRuntime(), {})
+    assert not is_unfinished(strict, recipe)
+    with pytest.raises(ConnectionError):
+        train(strict, recipe, Cut(), {"dagster.run_id": "abcdef0123"}, fresh=True)
+    assert is_unfinished(strict, recipe)
+    client_app._sites.clear()
+    assert train(strict, recipe, InProcessRuntime(), {}).run == f"{first.run}-abcdef01"
+    assert not is_unfinished(strict, recipe)
+    assert kinds(strict, "hospital-a") == ["reserve", "settle"] * 2
+
+
 def test_retraining_until_the_cap_ends_in_a_refusal_with_its_arithmetic(
     strict: Settings, recipe: Recipe
 ) -> None:
@@ -87,6 +109,9 @@ def test_retraining_until_the_cap_ends_in_a_refusal_with_its_arithmetic(
         train(strict, recipe, InProcessRuntime(), {}, fresh=True)
     arithmetic = "asks 1.00, lifetime would be 1.84 of 1.60, 0.55 left at delta 1e-05"
     assert arithmetic in str(caught.value)
+    # The recipe still stands for the model that it has.
+    assert is_current(strict, recipe, load_release(strict.coordinator_store(), "private"))
+    assert not is_unfinished(strict, recipe)
     entry = Ledger(strict.site_store("hospital-b"), "hospital-b").entries()[-1]
     assert entry.act.kind == "refuse"
     assert arithmetic in entry.act.reason
@@ -115,7 +140,7 @@ def test_the_coordinator_is_a_witness_against_a_ledger_that_is_put_back(
     assert seen == Ledger(strict.site_store("hospital-a"), "hospital-a").head()
     shutil.rmtree(folder)
     shutil.copytree(tmp_path / "before", folder)
-    with pytest.raises(QuorumNotReachedError, match="LedgerDamagedError"):
+    with pytest.raises(QuorumNotReachedError, match="cut or rolled back"):
         train(strict, recipe, InProcessRuntime(), {}, fresh=True)
 
 

@@ -16,7 +16,7 @@ from fl_assets.federation import client_app
 from fl_assets.federation.job import FederationError, FederationJob
 from fl_assets.federation.participant import Participant
 from fl_assets.federation.runtimes.inprocess import InProcessRuntime
-from fl_assets.federation.strategies.consortium import QuorumNotReachedError
+from fl_assets.federation.strategies.consortium import QuorumNotReachedError, SitesRefuseError
 from fl_assets.learning.models import model_for
 from fl_assets.privacy import accounting
 from fl_assets.privacy.ledger import Ledger
@@ -72,7 +72,11 @@ def test_a_run_states_what_it_cost_and_tells_nothing_else(
         assert told.head == ledger(world, name).head()
         assert kinds(world, name) == ["reserve", "settle"]
         log = [e for e in EgressLog(world.site_store(name)).entries() if e.run == job.run]
-        assert [entry.kind for entry in log] == ["update"] * ROUNDS + ["evaluation"]
+        assert [entry.kind for entry in log] == [
+            "reservation",
+            *["update"] * ROUNDS,
+            "evaluation",
+        ]
 
 
 def test_two_runs_draw_different_noise_and_are_composed(make_job: MakeJob, world: Settings) -> None:
@@ -133,6 +137,38 @@ def test_the_run_that_would_pass_the_cap_is_refused_before_a_row_is_read(
         arithmetic = f"{name}: run two asks 1.00, lifetime would be 1.47 of 1.40, "
         assert arithmetic in str(caught.value)
         assert kinds(world, name) == ["reserve", "settle", "refuse"]
+
+
+def test_a_hospital_that_refuses_costs_the_others_nothing(
+    make_job: MakeJob, world: Settings
+) -> None:
+    job = with_budget(make_job(**PRIVATE))
+    job = job.model_copy(
+        update={"budgets": job.budgets | {"hospital-b": PrivacyBudget(epsilon=0.5)}}
+    )
+    with pytest.raises(SitesRefuseError) as caught:
+        InProcessRuntime().run(job)
+    text = str(caught.value)
+    assert text.startswith("round 1: 1 hospitals refuse, so the quorum of 3 cannot be reached:\n")
+    assert "\nhospital-b: run run asks 1.00, lifetime would be 1.00 of 0.50, 0.50 left" in text
+    assert "lower `quorum`" not in text
+    assert kinds(world, "hospital-b") == ["refuse"]
+    for name in ("hospital-a", "hospital-c"):
+        assert kinds(world, name) == ["reserve", "settle"]
+        assert ledger(world, name).spent_events() == ()
+        assert "update" not in [e.kind for e in EgressLog(world.site_store(name)).entries()]
+
+
+def test_without_the_one_that_refuses_the_others_train_where_the_quorum_allows(
+    make_job: MakeJob, world: Settings
+) -> None:
+    job = with_budget(make_job(quorum=2, **PRIVATE))
+    job = job.model_copy(
+        update={"budgets": job.budgets | {"hospital-b": PrivacyBudget(epsilon=0.5)}}
+    )
+    history = InProcessRuntime().run(job).history
+    assert all(set(r.sites) == {"hospital-a", "hospital-c"} for r in history.rounds)
+    assert all(set(r.dropouts) == {"hospital-b"} for r in history.rounds)
 
 
 def test_a_cohort_that_is_too_small_reserves_nothing(make_job: MakeJob, world: Settings) -> None:

@@ -176,8 +176,8 @@ class TestRefusals:
         left = math.floor(found.left * 100) / 100
         assert str(refused.value) == (
             f"hospital-a: run r2 asks 1.00, lifetime would be {shown:.2f} of 3.00, {left:.2f} left "
-            "at delta 1e-05; train with a smaller epsilon, or ask the hospital's data-protection "
-            "officer to raise privacy_budget in consortium.yaml"
+            "at delta 1e-05; ask for a smaller epsilon, or have the hospital's data-protection "
+            "officer raise privacy_budget in consortium.yaml"
         )
         assert isinstance(refused.value, BadDataError)
         noted = ledger.entries()[-1].act

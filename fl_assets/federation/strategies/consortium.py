@@ -59,6 +59,23 @@ class QuorumNotReachedError(FederationError):
 class SitesRefuseError(QuorumNotReachedError, BadDataError):
     """So many sites refuse for good that no retry can reach the quorum."""
 
+    def __init__(self, round_: int, delivered: int, quorum: int, dropouts: dict[str, str]) -> None:
+        super().__init__(round_, delivered, quorum, dropouts)
+        lines = [
+            f"{name}: {_in_words(name, cause)}"
+            for name, cause in sorted(dropouts.items())
+            if cause.startswith(_FOR_GOOD)
+        ]
+        self.args = (
+            f"round {round_}: {len(lines)} hospitals refuse, so the quorum of {quorum} cannot be "
+            "reached:\n" + "\n".join(lines),
+        )
+
+
+def _in_words(hospital: str, cause: str) -> str:
+    """Return a site's error without its type, and without the name that stands before it."""
+    return cause.partition(": ")[2].removeprefix(f"{hospital}: ")
+
 
 class ServerDivergedError(FederationError):
     """The server's own step led to weights that are not finite."""
@@ -143,6 +160,7 @@ class ConsortiumStrategy(Strategy):
         self._action = action
         self._mean = mean or IterateMean(self._rounds, last=1)
         self._secure: SecureRound | None = None
+        self._reserved = False
         self._absent: dict[str, str] = {}
         self._global: dict[str, NDArray[np.generic]] = {}
         self._size = 0
@@ -158,8 +176,8 @@ class ConsortiumStrategy(Strategy):
         """Address the round's messages to the hospitals that are there.
 
         Raises:
-            QuorumNotReachedError: too few came online before the round's deadline, or are ready
-                for a masked sum.
+            QuorumNotReachedError: too few came online before the round's deadline, have budget
+                left for a private run, or are ready for a masked sum.
             SecureSumFailedError: too few for a masked sum are.
         """
         round_ = self._done + server_round
@@ -174,6 +192,8 @@ class ConsortiumStrategy(Strategy):
         self._size = _size(arrays)
         self._started = time.perf_counter()
         self._gap = None if self._arrived is None else self._started - self._arrived
+        if self._recipe.privacy is not None and not self._reserved:
+            self._reserve(grid, round_)
         if (masks := self._recipe.secure_aggregation) is not None:
             self._secure = SecureRound(masks, self._wave, grid, self._recipe.round_deadline)
             if len(self._wave.sent) < self._attendance.quorum:
@@ -277,6 +297,27 @@ class ConsortiumStrategy(Strategy):
             return list(self._wave.replies.values())
         bound = self._recipe.norm_bound.absolute
         return [self._secure.mean(updates, self._global, bound)]
+
+    def _reserve(self, grid: Grid, round_: int) -> None:
+        """Have the sites reserve before any of them trains.
+
+        One that refuses must not cost the others a part of their budgets: where the run is
+        hopeless they get back what they have set aside.
+        """
+        asked = self._ask("reserve", grid)
+        self._wave.leave_out(asked.dropouts, asked.rejected)
+        if len(self._wave.sent) < self._attendance.quorum:
+            error = self._quorum_missed(round_, 0)
+            if isinstance(error, SitesRefuseError):
+                self._ask("close", grid)
+            raise error
+        self._reserved = True
+
+    def _ask(self, action: str, grid: Grid) -> Wave:
+        wave = self._wave.query(action, {}, self._wave.sent)
+        replies = grid.send_and_receive(wave.messages, timeout=self._recipe.round_deadline)
+        wave.receive(replies, lambda _reply: None)
+        return wave
 
     def _quorum_missed(self, round_: int, delivered: int) -> QuorumNotReachedError:
         dropouts, quorum = self._dropouts(), self._attendance.quorum
