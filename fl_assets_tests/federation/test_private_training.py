@@ -149,7 +149,7 @@ def test_a_hospital_that_refuses_costs_the_others_nothing(
     with pytest.raises(SitesRefuseError) as caught:
         InProcessRuntime().run(job)
     text = str(caught.value)
-    assert text.startswith("round 1: 1 hospitals refuse, so the quorum of 3 cannot be reached:\n")
+    assert text.startswith("round 1 is refused by hospital-b, so the quorum of 3 cannot be reached")
     assert "\nhospital-b: run run asks 1.00, lifetime would be 1.00 of 0.50, 0.50 left" in text
     assert "lower `quorum`" not in text
     assert kinds(world, "hospital-b") == ["refuse"]

@@ -61,13 +61,10 @@ class SitesRefuseError(QuorumNotReachedError, BadDataError):
 
     def __init__(self, round_: int, delivered: int, quorum: int, dropouts: dict[str, str]) -> None:
         super().__init__(round_, delivered, quorum, dropouts)
-        lines = [
-            f"{name}: {_in_words(name, cause)}"
-            for name, cause in sorted(dropouts.items())
-            if cause.startswith(_FOR_GOOD)
-        ]
+        final = {n: c for n, c in sorted(dropouts.items()) if c.startswith(_FOR_GOOD)}
+        lines = (f"{name}: {_in_words(name, cause)}" for name, cause in final.items())
         self.args = (
-            f"round {round_}: {len(lines)} hospitals refuse, so the quorum of {quorum} cannot be "
+            f"round {round_} is refused by {', '.join(final)}, so the quorum of {quorum} cannot be "
             "reached:\n" + "\n".join(lines),
         )
 
