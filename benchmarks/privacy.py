@@ -27,10 +27,19 @@ from benchmarks.comparison import Spread, spread, verdict
 from benchmarks.methods import AGE, CENTRAL, FoldTask
 from benchmarks.recipe_fold import Fold, FoldScores, drawn
 from benchmarks.recipes import pooled_figures
-from benchmarks.setting import RECIPES, DataOption, console, deal_folds, load_setting, run, table
+from benchmarks.setting import (
+    RECIPES,
+    DataOption,
+    console,
+    deal_folds,
+    load_recipes,
+    load_setting,
+    run,
+    table,
+)
 from benchmarks.workers import run_folds
 from fl_assets.cli import Format, FormatOption
-from fl_assets.federation.recipe import Recipe, load_recipe, recipe_names
+from fl_assets.federation.recipe import Recipe
 from fl_assets.learning import baselines
 from fl_assets.learning.intervals import PairedDifference, paired_difference
 from fl_assets.learning.metrics import Metric
@@ -202,7 +211,7 @@ def main(
     Exit code 1 when a bar is missed.
     """
     setting = load_setting(data)
-    loaded = {name: load_recipe(recipes / f"{name}.yaml") for name in recipe_names(recipes)}
+    loaded = load_recipes(recipes)
     private = {name: recipe for name, recipe in loaded.items() if recipe.privacy is not None}
     again = {name: recipe for name, recipe in private.items() if name == DEFAULT}
     tasks = [

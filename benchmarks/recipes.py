@@ -27,10 +27,19 @@ from benchmarks.bars import Bar, enforce, show
 from benchmarks.comparison import Spread, spread, verdict
 from benchmarks.methods import AGE, CENTRAL, MAJORITY, FoldTask
 from benchmarks.recipe_fold import FoldScores, score_recipes
-from benchmarks.setting import RECIPES, DataOption, console, deal_folds, load_setting, run, table
+from benchmarks.setting import (
+    RECIPES,
+    DataOption,
+    console,
+    deal_folds,
+    load_recipes,
+    load_setting,
+    run,
+    table,
+)
 from benchmarks.workers import run_folds
 from fl_assets.cli import Format, FormatOption
-from fl_assets.federation.recipe import Recipe, load_recipe, recipe_names
+from fl_assets.federation.recipe import Recipe
 from fl_assets.learning import metrics
 from fl_assets.learning.intervals import PairedDifference, auroc_interval, paired_difference
 from fl_assets.learning.metrics import Metric
@@ -183,7 +192,7 @@ def main(
     Exit code 1 when a bar is missed.
     """
     setting = load_setting(data)
-    loaded = {name: load_recipe(recipes / f"{name}.yaml") for name in recipe_names(recipes)}
+    loaded = load_recipes(recipes)
     # Their noise takes more than one draw: python -m benchmarks.privacy.
     loaded = {name: recipe for name, recipe in loaded.items() if recipe.privacy is None}
     seeds = list(range(seed, seed + repeats))

@@ -26,6 +26,7 @@ from fl_assets.cohorts.split import deal
 from fl_assets.config import load_yaml_model
 from fl_assets.consortium import Consortium
 from fl_assets.errors import FlAssetsError
+from fl_assets.federation.recipe import Recipe, load_recipe, recipe_names
 from fl_assets.site.partitions import write_partitions
 from fl_assets.storage import SiteStore, open_store
 
@@ -132,6 +133,11 @@ def write_sites(setting: Setting, parts: Parts, home: Path) -> dict[str, SiteSto
         stores[name] = open_store((home / name).as_uri())
         write_partitions(stores[name], setting.rows[own], parts[own], setting.spec, "benchmark")
     return stores
+
+
+def load_recipes(folder: Path) -> dict[str, Recipe]:
+    """Load every recipe of a folder, by name."""
+    return {name: load_recipe(folder / f"{name}.yaml") for name in recipe_names(folder)}
 
 
 def run(app: typer.Typer) -> None:

@@ -28,17 +28,15 @@ def audit(
 
     The audit itself is a step of `fla demo` and `fla run`.
     """
-    from fl_assets.coordinator.audit import audit_key, load_audit
+    from fl_assets.coordinator.audit import find_audit
     from fl_assets.coordinator.audit_gates import audit_gates
     from fl_assets.coordinator.audit_report import audit_table
     from fl_assets.coordinator.training import load_release
 
     settings = Settings.from_environment()
     store = settings.coordinator_store()
-    if not store.exists(audit_key(recipe)):
-        raise NotAuditedError(recipe)
-    found, release = load_audit(store, recipe), load_release(store, recipe)
-    if not found.is_of(release):
+    found = find_audit(store, recipe)
+    if found is None or not found.is_of(release := load_release(store, recipe)):
         raise NotAuditedError(recipe)
     gates = audit_gates(store, release, settings.consortium.promotion.max_membership_auc)
     if answer == Format.JSON:

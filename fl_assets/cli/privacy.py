@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.markup import escape
 
 from fl_assets.cli.output import Format, FormatOption, err, out, print_json, print_table
 from fl_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from fl_assets.coordinator.budget import HospitalBudget
+    from fl_assets.privacy.ledger import Ledger
 
 OneHospital = Annotated[str | None, typer.Argument(help="Name in consortium.yaml; all if absent.")]
 Found = TypeVar("Found")
@@ -29,16 +33,17 @@ def budget(hospital: OneHospital = None, answer: FormatOption = Format.TABLE) ->
     )
 
     settings = Settings.from_environment()
-    consortium = settings.consortium
-    found, damages = _each(
-        settings,
-        hospital,
-        lambda name: hospital_budget(open_ledger(settings, name), name, consortium.budget(name)),
-    )
+
+    def look(name: str) -> tuple[Ledger, HospitalBudget]:
+        ledger = open_ledger(settings, name)
+        return ledger, hospital_budget(ledger, name, settings.consortium.budget(name))
+
+    looked, damages = _each(settings, hospital, look)
+    found = {name: one for name, (_, one) in looked.items()}
     lines = []
-    if hospital in found:
-        delta = consortium.budget(hospital).delta
-        lines = ledger_lines(open_ledger(settings, hospital).entries(), delta)
+    if hospital in looked:
+        ledger, one = looked[hospital]
+        lines = ledger_lines(ledger.entries(), one.delta)
     if answer == Format.JSON:
         print_json(
             {

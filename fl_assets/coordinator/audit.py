@@ -116,10 +116,14 @@ def load_audit(store: SiteStore, recipe: str) -> MembershipAudit:
     return documents.load(store, audit_key(recipe), MembershipAudit)
 
 
+def find_audit(store: SiteStore, recipe: str) -> MembershipAudit | None:
+    """Return the last audit of a recipe, None where there was none."""
+    return load_audit(store, recipe) if store.exists(audit_key(recipe)) else None
+
+
 def audit_of(store: SiteStore, release: ReleaseRecord) -> MembershipAudit | None:
     """Return the audit of a release, None where there is none of this very version."""
-    recipe = release.recipe.name
-    audit = load_audit(store, recipe) if store.exists(audit_key(recipe)) else None
+    audit = find_audit(store, release.recipe.name)
     return audit if audit is not None and audit.is_of(release) else None
 
 

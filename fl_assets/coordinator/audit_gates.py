@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fl_assets.coordinator.audit import GROUPS, Group, MembershipAudit, audit_key, load_audit
+from fl_assets.coordinator.audit import GROUPS, Group, MembershipAudit, find_audit
 from fl_assets.coordinator.audit_report import shown
 from fl_assets.coordinator.decision import GateResult
 from fl_assets.coordinator.release import ReleaseRecord
@@ -17,8 +17,7 @@ def audit_gates(store: SiteStore, release: ReleaseRecord, limit: float) -> list[
         release: the candidate's.
         limit: area under the ROC of an attack that may not be shown to be exceeded.
     """
-    recipe = release.recipe.name
-    audit = load_audit(store, recipe) if store.exists(audit_key(recipe)) else None
+    audit = find_audit(store, release.recipe.name)
     audited = GateResult(
         gate="audited version",
         asked=release.version,

@@ -153,11 +153,13 @@ def is_unfinished(settings: Settings, recipe: Recipe) -> bool:
 
     Training it then goes on with that run, which the hospitals have reserved for.
     """
+    if recipe.privacy is None:
+        return False
     try:
         release = load_release(settings.coordinator_store(), recipe.name)
     except ObjectNotFoundError:
         return False
-    return recipe.privacy is not None and not is_current(settings, recipe, release)
+    return not is_current(settings, recipe, release)
 
 
 def _registered_before(store: SiteStore, registry: Registry, run: str) -> ReleaseRecord | None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import dagster as dg
 
 from fl_assets.errors import FlAssetsError
 from fl_assets.settings import Settings
 from fl_assets.storage import ObjectNotFoundError, SiteStore
+
+if TYPE_CHECKING:
+    from fl_assets.privacy.ledger_entries import LedgerHead
 
 LEDGER = "privacy_ledger"
 
@@ -20,7 +25,7 @@ def moved_on(instance: dg.DagsterInstance, settings: Settings, asset: str, hospi
     store = settings.site_store(hospital)
     if asset == "hospital_records" and _has_new_uploads(store):
         return True
-    found = ledger_version(store, hospital) if asset == LEDGER else _version(store, asset)
+    found = _ledger_version(store, hospital) if asset == LEDGER else _version(store, asset)
     return found is not None and found != _recorded(instance, asset, hospital)
 
 
@@ -36,17 +41,20 @@ def training_unfinished(settings: Settings, recipe: str) -> bool:
         return False
 
 
-def ledger_version(store: SiteStore, hospital: str) -> str:
-    """Return the version of a hospital's ledger, which its newest entry stands for."""
+def ledger_version(head: LedgerHead | None) -> str:
+    """Return the version of a ledger, which its newest entry stands for."""
+    return "empty" if head is None else head.digest[:16]
+
+
+def _ledger_version(store: SiteStore, hospital: str) -> str:
     from fl_assets.privacy.ledger import Ledger
     from fl_assets.privacy.ledger_chain import LedgerDamagedError
 
     try:
-        head = Ledger(store, hospital).head()
+        return ledger_version(Ledger(store, hospital).head())
     except LedgerDamagedError:
         # The asset has more to say of it.
         return "damaged"
-    return "empty" if head is None else head.digest[:16]
 
 
 def _has_new_uploads(store: SiteStore) -> bool:

@@ -63,7 +63,7 @@ def privacy_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             lines = ledger_lines(ledger.entries(), found.delta)
             save_witness(settings.coordinator_store(), hospital, found.head)
         yield dg.MaterializeResult(
-            data_version=dg.DataVersion(ledger_version(settings.site_store(hospital), hospital)),
+            data_version=dg.DataVersion(ledger_version(found.head)),
             metadata={
                 "epsilon_cap": found.cap,
                 "epsilon_spent": found.spent,

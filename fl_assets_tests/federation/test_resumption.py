@@ -6,8 +6,6 @@ import logging
 import math
 import os
 import random
-import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,6 +21,7 @@ from fl_assets.settings import Settings
 from fl_assets.tracking.runs import Tracking
 from fl_assets_tests.federation.conftest import MakeJob
 from fl_assets_tests.federation.final_figures import final_figures
+from fl_assets_tests.file_uses import die_at_file_use
 
 ROUNDS = 3
 MLP = {"kind": "mlp", "hidden": [4]}
@@ -266,9 +265,6 @@ def test_a_result_is_complete_even_if_its_checkpoints_could_not_be_deleted(
     assert checkpoints_of(world, job) == []
 
 
-FILE_EVENTS = {"open", "os.rename", "os.link", "os.remove", "os.mkdir"}
-
-
 def run_in_a_child(job: FederationJob, kill_at: float = math.inf) -> int:
     """Run a job in a process that kills itself at its n-th use of a file.
 
@@ -278,18 +274,10 @@ def run_in_a_child(job: FederationJob, kill_at: float = math.inf) -> int:
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
-        used = 0
-
-        def count(event: str, _: object) -> None:
-            nonlocal used
-            used += event in FILE_EVENTS
-            if used >= kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-
         try:
-            sys.addaudithook(count)
+            used = die_at_file_use(kill_at)
             InProcessRuntime().run(job)
-            os.write(writing, str(used).encode())
+            os.write(writing, str(used()).encode())
         finally:
             os._exit(0)
     os.close(writing)

@@ -7,8 +7,6 @@ import json
 import math
 import os
 import random
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,6 +30,7 @@ from fl_assets.site.spending import (
     settle_interrupted,
 )
 from fl_assets.storage import FolderStore
+from fl_assets_tests.file_uses import die_at_file_use
 
 BUDGET = PrivacyBudget(epsilon=3.0)
 PRIVACY = PrivacyConfig(epsilon=1.0, steps=2)
@@ -321,9 +320,6 @@ class TestSettlingAnInterruptedRun:
             settle_interrupted(store, "hospital-a", "r1")
 
 
-FILE_EVENTS = {"open", "os.rename", "os.link", "os.remove", "os.mkdir"}
-
-
 def train(store: FolderStore, run: str, first: int, tell: Callable[[int, str], None]) -> None:
     """A run at the site from a round on: it reserves, answers the rounds and settles."""
     spending, log = opened(store, run), EgressLog(store)
@@ -346,21 +342,14 @@ def train_in_a_child(
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
-        used = 0
-
-        def count(event: str, _: object) -> None:
-            nonlocal used
-            used += event in FILE_EVENTS
-            if used >= kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
 
         def tell(*what: object) -> None:
             os.write(writing, f"{json.dumps(what)}\n".encode())
 
         try:
-            sys.addaudithook(count)
+            used = die_at_file_use(kill_at)
             train(FolderStore(folder), run, first, tell)
-            tell(0, used)
+            tell(0, used())
         finally:
             os._exit(0)
     os.close(writing)

@@ -30,9 +30,13 @@ class IterateMean:
         self._last = last
         self._sums: dict[str, NDArray[np.float64]] = {}
 
+    def averages(self, round_: int) -> bool:
+        """Tell whether a round's model goes into the mean; where not, nobody need take it."""
+        return self._last > 1 and round_ > self._rounds - self._last
+
     def take(self, round_: int, model: Model) -> Model:
         """Take a round's global model; return it, or after the last round the mean."""
-        if self._last == 1 or round_ <= self._rounds - self._last:
+        if not self.averages(round_):
             return model
         for name, value in model.items():
             self._sums[name] = self._sums.get(name, 0.0) + value.astype(np.float64)

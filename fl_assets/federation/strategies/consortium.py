@@ -48,24 +48,28 @@ class QuorumNotReachedError(FederationError):
     """Fewer sites than the recipe's quorum delivered an update in a round."""
 
     def __init__(self, round_: int, delivered: int, quorum: int, dropouts: dict[str, str]) -> None:
+        super().__init__(self._message(round_, delivered, quorum, dropouts))
+        self.dropouts = dropouts
+
+    @staticmethod
+    def _message(round_: int, delivered: int, quorum: int, dropouts: dict[str, str]) -> str:
         causes = "; ".join(f"{name}: {cause}" for name, cause in sorted(dropouts.items()))
-        super().__init__(
+        return (
             f"round {round_}: {delivered} sites delivered an update, the quorum is {quorum} "
             f"({causes}): put that right, or lower `quorum` in the recipe"
         )
-        self.dropouts = dropouts
 
 
 class SitesRefuseError(QuorumNotReachedError, BadDataError):
     """So many sites refuse for good that no retry can reach the quorum."""
 
-    def __init__(self, round_: int, delivered: int, quorum: int, dropouts: dict[str, str]) -> None:
-        super().__init__(round_, delivered, quorum, dropouts)
+    @staticmethod
+    def _message(round_: int, delivered: int, quorum: int, dropouts: dict[str, str]) -> str:  # noqa: ARG004
         final = {n: c for n, c in sorted(dropouts.items()) if c.startswith(_FOR_GOOD)}
         lines = (f"{name}: {_in_words(name, cause)}" for name, cause in final.items())
-        self.args = (
+        return (
             f"round {round_} is refused by {', '.join(final)}, so the quorum of {quorum} cannot be "
-            "reached:\n" + "\n".join(lines),
+            "reached:\n" + "\n".join(lines)
         )
 
 
@@ -327,10 +331,9 @@ class ConsortiumStrategy(Strategy):
         return self._absent | self._wave.dropouts
 
     def _mean_of_last(self, arrays: ArrayRecord, round_: int) -> ArrayRecord:
-        model = {name: array.numpy() for name, array in arrays.items()}
-        taken = self._mean.take(round_, model)
-        if taken is model:
+        if not self._mean.averages(round_):
             return arrays
+        taken = self._mean.take(round_, {name: array.numpy() for name, array in arrays.items()})
         return ArrayRecord({name: Array(value) for name, value in taken.items()})
 
     def _as_sent(self, arrays: ArrayRecord, round_: int) -> ArrayRecord:
