@@ -1,8 +1,8 @@
 """A SuperLink and a SuperNode in this process, put together as Flower's own commands do it.
 
 Two things differ. Requests for news are held until there may be some
-(:mod:`fl_assets.federation.deployment.longpoll`), and the SuperNode, which sleeps 3 s when there is
-no message and 0.5 s when there is no reply yet, is woken instead.
+(:mod:`fl_assets.federation.deployment.longpoll`), and the SuperNode's loop is mended
+(:mod:`fl_assets.federation.flower_internals.node_loop`).
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ import asyncio
 import gc
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from threading import Event, Thread
-from types import SimpleNamespace
 from typing import Any
 
 import uvicorn
@@ -39,9 +37,7 @@ from starlette.responses import Response
 from fl_assets.federation.deployment.longpoll import Event as AsgiEvent
 from fl_assets.federation.deployment.longpoll import LongPoll, Receive, Scope, Send, Topics
 from fl_assets.federation.deployment.pki import ServerFiles
-
-# Untyped, since two of its globals are replaced.
-node_loop: Any = import_module("flwr.supernode.start_client_internal")
+from fl_assets.federation.flower_internals import node_loop
 
 _LINK = Topics(
     asks={
@@ -76,7 +72,6 @@ _HANDING_OVER = (
 
 # A client must be the one to close a connection, or it may send a request into a closed one.
 _KEEP_ALIVE_SECONDS = 3600
-_IDLE_SECONDS = 0.01  # the link has held the request for news before
 
 
 def serve_superlink(
@@ -131,8 +126,8 @@ def run_supernode(
     replied = Event()
     server = _Server(LongPoll(app, _NODE, {"replies": replied.set}))
     Thread(target=server.run, kwargs={"sockets": [listen]}, daemon=True).start()
-    with _woken(replied, lambda: server.ring("tasks")):
-        node_loop.start_client_internal(
+    with node_loop.mended(states.state(), replied, lambda: server.ring("tasks")):
+        node_loop.stock.start_client_internal(
             state_factory=states,
             server_address=superlink,
             node_config=dict(config),
@@ -187,38 +182,6 @@ def _answer_at_once() -> None:
         await response(scope, receive, send)
 
     BaseHTTPMiddleware.__call__ = call  # type: ignore[method-assign]
-
-
-@contextmanager
-def _woken(replied: Event, received: Callable[[], None]) -> Iterator[None]:
-    """Have the node's loop wait for what it waits for, and tell when a message is complete.
-
-    Args:
-        replied: set when the executor has handed in a reply.
-        received: called with each message that is there with all its parts.
-    """
-    connect = node_loop.http_request_response
-
-    def sleep(seconds: float) -> None:
-        replied.wait(_IDLE_SECONDS if seconds > 1 else seconds)
-        replied.clear()
-
-    @contextmanager
-    def connected(*args: Any) -> Iterator[tuple[Any, ...]]:
-        with connect(*args) as (*functions, confirm):
-
-            def confirmed(run_id: int, message_id: str) -> None:
-                confirm(run_id, message_id)
-                received()
-
-            yield (*functions, confirmed)
-
-    stock = node_loop.time
-    node_loop.time, node_loop.http_request_response = SimpleNamespace(sleep=sleep), connected
-    try:
-        yield
-    finally:
-        node_loop.time, node_loop.http_request_response = stock, connect
 
 
 class _Server(uvicorn.Server):

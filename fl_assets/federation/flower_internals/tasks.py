@@ -121,7 +121,7 @@ class Tasks:
         while not (taken := self._client.AcquireTask(request)).token:
             time.sleep(_RETRY_SECONDS)
         self._token.value = taken.token
-        with _lost():
+        with self._lost():
             given = self._client.PullTaskInput(PullTaskInputRequest())
         context, run = context_from_proto(given.context), run_from_proto(given.run)
         TaskIdentity.task_id = given.task_id
@@ -142,9 +142,10 @@ class Tasks:
         """
         # A task may be there a moment before its message.
         end = time.monotonic() + _GIVE_UP_SECONDS
-        with _lost():
+        with self._lost():
             while not (messages := task.wire.receive()):
                 if time.monotonic() > end:
+                    self._token.value = ""
                     raise TaskLostError("its message is not there")
                 time.sleep(_RETRY_SECONDS)
         return messages[0]
@@ -155,7 +156,7 @@ class Tasks:
         Raises:
             TaskLostError: its run has ended.
         """
-        with _lost():
+        with self._lost():
             task.wire.send([message])
 
     def nodes(self) -> list[NodeInfo]:
@@ -177,9 +178,18 @@ class Tasks:
             sub_status=SubStatus.FAILED if error else SubStatus.COMPLETED,
             details=error,
         )
-        with _lost():
+        with self._lost():
             self._client.PushTaskOutput(request)
         self._token.value = ""
+
+    @contextmanager
+    def _lost(self) -> Iterator[None]:
+        try:
+            yield
+        except (httpx.HTTPStatusError, ObjectPushError) as error:
+            # Else heartbeats would keep it alive for Flower, which might wait for its reply.
+            self._token.value = ""
+            raise TaskLostError(error) from error
 
     def _beat(self) -> bool:
         # A task whose executor is silent for a minute is given up.
@@ -202,14 +212,6 @@ class _Token:
         if self.value:
             context.request.headers[TASK_TOKEN_HEADER] = self.value
         return call_next(context)
-
-
-@contextmanager
-def _lost() -> Iterator[None]:
-    try:
-        yield
-    except (httpx.HTTPStatusError, ObjectPushError) as error:
-        raise TaskLostError(error) from error
 
 
 def refusal(reason: str, message: Message) -> Message:

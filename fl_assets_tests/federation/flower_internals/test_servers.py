@@ -1,13 +1,7 @@
 """What the adapters of SuperLink and SuperNode stand on."""
 
-import ast
 import inspect
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,65 +15,6 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from fl_assets.federation.flower_internals import servers
-
-NODE_LOOP = import_module("flwr.supernode.start_client_internal")
-
-
-def calls(module: ModuleType, name: str) -> list[str]:
-    """The arguments of every call of a function in a module, as source."""
-    tree = ast.parse(inspect.getsource(module))
-    return [
-        ast.unparse(node.args[0]) if node.args else ""
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == name
-    ]
-
-
-def test_the_node_sleeps_where_we_wake_it_and_nowhere_else() -> None:
-    # Idle; for a reply; for the parts of a reply. `_woken` tells them apart by their length.
-    assert sorted(calls(NODE_LOOP, "time.sleep")) == ["0.5", "0.5", "3"]
-    assert {
-        ast.unparse(node)
-        for node in ast.walk(ast.parse(inspect.getsource(NODE_LOOP)))
-        if isinstance(node, ast.Attribute) and ast.unparse(node).startswith("time.")
-    } == {"time.sleep"}
-
-
-def test_the_last_function_of_a_connection_confirms_a_message() -> None:
-    unpacked = "push_object,\n            confirm_message_received,\n        ) = conn"
-    assert unpacked in inspect.getsource(NODE_LOOP.start_client_internal)
-    source = inspect.getsource(NODE_LOOP._pull_and_store_message)
-    stored = source.index("object_store.put(obj_id")
-    assert stored < source.index("confirm_message_received(run_id, message.metadata.message_id)")
-
-
-def test_a_node_is_woken_by_a_reply_and_tells_of_a_message(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    confirmed: list[tuple[int, str]] = []
-    received = threading.Event()
-
-    @contextmanager
-    def connect(*args: Any) -> Iterator[tuple[Any, ...]]:
-        yield (*args, lambda run, message: confirmed.append((run, message)))
-
-    monkeypatch.setattr(NODE_LOOP, "http_request_response", connect)
-    replied = threading.Event()
-    with servers._woken(replied, received.set):
-        replied.set()
-        before = time.monotonic()
-        NODE_LOOP.time.sleep(0.5)
-        NODE_LOOP.time.sleep(3)
-        assert time.monotonic() - before < 0.4
-        assert not replied.is_set()
-        with NODE_LOOP.http_request_response("address") as (address, confirm):
-            assert address == "address"
-            assert not received.is_set()
-            confirm(3, "m")
-    assert confirmed == [(3, "m")]
-    assert received.is_set()
-    assert NODE_LOOP.time is time
-    assert NODE_LOOP.http_request_response is connect
 
 
 class Layers(Starlette):
