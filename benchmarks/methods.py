@@ -105,10 +105,9 @@ class _Fold:
                 yield name + NO_FLAG, self._centralised(fit, self.no_flag)
         for name, store in self.stores.items():
             rows = load_part(store, load_manifest(store), "validation")
-            yield (
-                f"{name} alone",
-                self._baseline(fit_local(store, self.public, seed), self.public, rows),
-            )
+            alone = fit_local(store, self.public, seed)
+            if alone is not None:
+                yield f"{name} alone", self._baseline(alone, self.public, rows)
         for name, recipe in self.task.recipes.items():
             yield name, self._federated(recipe, self.public)
             if name == FEDAVG:

@@ -35,8 +35,18 @@ def _check_bucket(pattern: str) -> str:
     return pattern
 
 
+def _check_pattern(pattern: str) -> str:
+    try:
+        pattern.format(hospital="")
+    except (AttributeError, LookupError, ValueError):
+        raise ValueError(f"{pattern!r} may have nothing but {{hospital}} in braces") from None
+    return pattern
+
+
 Name = Annotated[str, AfterValidator(_check_name)]
 BucketPattern = Annotated[str, AfterValidator(_check_bucket)]
+HospitalPattern = Annotated[str, AfterValidator(_check_pattern)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class PrivacyBudget(StrictModel):
@@ -53,6 +63,32 @@ class PrivacyBudget(StrictModel):
     unprotected_runs: bool = False
 
 
+class IntakeRules(StrictModel):
+    """When uploads are not let in.
+
+    Attributes:
+        max_quarantined: largest share of an upload's rows that may be in quarantine. Beyond it the
+            upload blocks the hospital's records, and their old version stays current, until it is
+            corrected or taken back.
+    """
+
+    max_quarantined: Fraction = 0.2
+
+
+class RetrainingPolicy(StrictModel):
+    """When new data lead to a new training of the routine recipes.
+
+    Attributes:
+        min_new_rows: share of new training rows over all hospitals, beside those that the last
+            model of the recipe was trained on, from which it is trained anew.
+        max_age_days: age of that model from which it is trained anew if anything has changed; none
+            if None.
+    """
+
+    min_new_rows: Annotated[float, Field(gt=0)] = 0.1
+    max_age_days: Annotated[float, Field(gt=0)] | None = None
+
+
 class Hospital(StrictModel):
     """One member of the consortium.
 
@@ -60,6 +96,8 @@ class Hospital(StrictModel):
         name: lower-case letters, digits and hyphens; becomes bucket, role and partition name.
         title: what people call it.
         bucket: where its site store is; the consortium's pattern unless given.
+        role: ARN of the AWS role that its own code takes; the consortium's pattern unless given.
+        kms_key: ARN or alias of the key that its objects are encrypted with; likewise.
         share: relative number of rows it gets when a public data set is dealt out (simulation).
         privacy_budget: its own; the consortium's unless given.
     """
@@ -67,6 +105,8 @@ class Hospital(StrictModel):
     name: Name
     title: str = ""
     bucket: BucketPattern | None = None
+    role: HospitalPattern | None = None
+    kms_key: HospitalPattern | None = None
     share: Annotated[float, Field(gt=0)] = 1.0
     privacy_budget: PrivacyBudget | None = None
 
@@ -137,6 +177,14 @@ class Consortium(StrictModel):
         simulated: whether one machine plays all hospitals; demo-only assets exist only then.
         bucket: pattern of a site bucket's URI with ``{home}`` and ``{hospital}``; every hospital
             has a bucket of its own.
+        role: pattern of the ARN of the AWS role with the rights on a hospital's bucket, with
+            ``{hospital}``. None where a hospital's code has its rights from its surroundings: from
+            its pod's web identity, from credentials of its own.
+        kms_key: pattern of the key that a hospital's objects are encrypted with (SSE-KMS); the
+            bucket's default encryption if None.
+        region: of the buckets; the environment's if None.
+        intake: when uploads are not let in.
+        retraining: when new data lead to a new training; only by hand or schedule if None.
         minimum_cell: smallest number of people a released count may stand for.
         profile_epsilon: profiles are noised with so much epsilon for each version of a hospital's
             rows, at the delta of its budget and charged to its ledger; the floor alone if None.
@@ -152,7 +200,12 @@ class Consortium(StrictModel):
     cohort: str
     simulated: bool = False
     bucket: BucketPattern = "file://{home}/sites/{hospital}"
+    role: HospitalPattern | None = None
+    kms_key: HospitalPattern | None = None
+    region: str | None = None
     split: SplitFractions
+    intake: IntakeRules = IntakeRules()
+    retraining: RetrainingPolicy | None = None
     minimum_cell: Annotated[int, Field(ge=1)] = 5
     profile_epsilon: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = None
     privacy_budget: PrivacyBudget | None = None
@@ -221,10 +274,30 @@ class Consortium(StrictModel):
         own = self.hospital(name).privacy_budget or self.privacy_budget
         return own or PrivacyBudget(unprotected_runs=self.simulated)
 
+    def role_of(self, name: str) -> str | None:
+        """Return the ARN of the role that a hospital's code takes, if it takes one.
+
+        Raises:
+            UnknownHospitalError: there is none of that name.
+        """
+        return _of(self.hospital(name).role or self.role, name)
+
+    def kms_key_of(self, name: str) -> str | None:
+        """Return the key that a hospital's objects are encrypted with, if one is named.
+
+        Raises:
+            UnknownHospitalError: there is none of that name.
+        """
+        return _of(self.hospital(name).kms_key or self.kms_key, name)
+
     def bucket_uri(self, name: str, home: Path) -> str:
         """Return the URI of a hospital's site store, ``home`` being the data folder."""
         pattern = self.hospital(name).bucket or self.bucket
         return pattern.format(home=quote(str(home.resolve())), hospital=name)
+
+
+def _of(pattern: str | None, name: str) -> str | None:
+    return None if pattern is None else pattern.format(hospital=name)
 
 
 class UnknownHospitalError(FlAssetsError):

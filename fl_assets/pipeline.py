@@ -14,7 +14,7 @@ from typing import Any, Literal
 import dagster as dg
 
 from fl_assets.definitions import build
-from fl_assets.defs.outside import LEDGER, moved_on, training_unfinished
+from fl_assets.defs.outside import LEDGER, inputs_changed, moved_on
 from fl_assets.defs.partitions import sync_hospitals
 from fl_assets.defs.staleness import Staleness
 from fl_assets.errors import FlAssetsError
@@ -286,7 +286,7 @@ def _stale(
             asset in _ALWAYS
             or not staleness.is_fresh(asset, step.partition)
             or (step.of_hospital and moved_on(instance, settings, asset, str(step.partition)))
-            or (asset == "federated_model" and training_unfinished(settings, str(step.partition)))
+            or inputs_changed(settings, asset, step.partition)
         ):
             return step.assets[place:]
     return ()

@@ -12,7 +12,10 @@ from fl_assets.cohorts.spec import CohortSpec, load_cohort
 from fl_assets.config import load_yaml_model
 from fl_assets.consortium import Consortium
 from fl_assets.errors import FlAssetsError
-from fl_assets.storage import SiteStore, open_store
+from fl_assets.storage import Access, SiteStore, open_store
+from fl_assets.storage.access import SESSION_LENGTH
+
+WITHDRAWN = "withdrawn/"  # in the coordinator's store, a document per hospital that has withdrawn
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,9 @@ class Settings:
         runtime: where federations run, ``FLA_RUNTIME``; see
             :mod:`fl_assets.federation.runtimes.base`.
         metrics_port: of Prometheus metrics during a training, ``FLA_METRICS_PORT``; none if None.
+        sensor_seconds: between two looks of Dagster's sensors, ``FLA_SENSOR_SECONDS``.
+        upload_queue: URL of an SQS queue that S3 tells of new uploads, ``FLA_UPLOAD_QUEUE``; none
+            if None.
     """
 
     home: Path
@@ -41,6 +47,8 @@ class Settings:
     synthetic_rows: int = 5110
     runtime: str = "inprocess"
     metrics_port: int | None = None
+    sensor_seconds: int = 30
+    upload_queue: str | None = None
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -60,16 +68,40 @@ class Settings:
             synthetic_rows=_positive("FLA_SYNTHETIC_ROWS") or 5110,
             runtime=_variable("FLA_RUNTIME", "inprocess"),
             metrics_port=_positive("FLA_METRICS_PORT", at_most=65_535),
+            sensor_seconds=_positive("FLA_SENSOR_SECONDS") or 30,
+            upload_queue=_variable("FLA_UPLOAD_QUEUE", "") or None,
         )
 
     @cached_property
-    def consortium(self) -> Consortium:
-        """The consortium.
+    def whole_consortium(self) -> Consortium:
+        """The consortium as its file has it, with the hospitals that have withdrawn.
 
         Raises:
             ConfigFileError: its file is missing or does not fit.
         """
         return load_yaml_model(self.consortium_file, Consortium)
+
+    @cached_property
+    def withdrawn(self) -> frozenset[str]:
+        """Names of the hospitals that have withdrawn, as the coordinator keeps them.
+
+        Raises:
+            StorageError: the coordinator's store cannot be read.
+        """
+        keys = (info.key for info in self.coordinator_store().list(WITHDRAWN))
+        return frozenset(key.removeprefix(WITHDRAWN).removesuffix(".json") for key in keys)
+
+    @cached_property
+    def consortium(self) -> Consortium:
+        """The consortium without the hospitals that have withdrawn.
+
+        Raises:
+            ConfigFileError: its file is missing or does not fit.
+            StorageError: the coordinator's store cannot be read.
+        """
+        whole = self.whole_consortium
+        staying = tuple(h for h in whole.hospitals if h.name not in self.withdrawn)
+        return whole.model_copy(update={"hospitals": staying})
 
     @cached_property
     def cohort(self) -> CohortSpec:
@@ -78,20 +110,38 @@ class Settings:
         Raises:
             ConfigFileError: no such cohort, or it does not fit.
         """
-        return load_cohort(self.consortium.cohort, self.consortium_file.parent)
+        return load_cohort(self.whole_consortium.cohort, self.consortium_file.parent)
 
     @property
     def model_name(self) -> str:
         """Name of the registered model."""
-        return f"{self.consortium.name}-{self.cohort.name}-risk"
+        return f"{self.whole_consortium.name}-{self.cohort.name}-risk"
 
     def site_uri(self, hospital: str) -> str:
         """URI of a hospital's store."""
-        return self.consortium.bucket_uri(hospital, self.home)
+        return self.whole_consortium.bucket_uri(hospital, self.home)
 
     def site_store(self, hospital: str) -> SiteStore:
-        """Open a hospital's store, with the rights of whoever calls."""
-        return open_store(self.site_uri(hospital))
+        """Open a hospital's store under its own role or, without one, as whoever calls."""
+        return open_store(self.site_uri(hospital), self.site_access(hospital))
+
+    def site_access(self, hospital: str) -> Access:
+        """Return as whom a hospital's code opens its store, and the key of its objects."""
+        consortium = self.whole_consortium
+        return Access(
+            role=consortium.role_of(hospital),
+            session=f"fl-assets-{hospital}"[:SESSION_LENGTH],
+            kms_key=consortium.kms_key_of(hospital),
+            region=consortium.region,
+        )
+
+    def listing_store(self, hospital: str) -> SiteStore:
+        """Open a hospital's store as whoever calls: to list uploads and to read manifests.
+
+        Where the hospital has a role, the coordinator may do nothing else
+        (:func:`fl_assets.storage.policies.coordinator_policy`).
+        """
+        return open_store(self.site_uri(hospital), Access(region=self.whole_consortium.region))
 
     def site_environment(self, hospital: str) -> dict[str, str]:
         """Return the variables with the credentials of a hospital's store.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
 from collections.abc import Callable, Sequence
 
 import pandas as pd
@@ -21,6 +24,26 @@ def good_lines(spec: CohortSpec, rows: int = 6, seed: int = 1) -> list[str]:
 
 def as_file(lines: Sequence[str], end: str = "\n") -> bytes:
     return "".join(line + end for line in lines).encode()
+
+
+def as_parquet(lines: Sequence[str]) -> bytes:
+    """The same table as a Parquet file of texts."""
+    buffer = io.BytesIO()
+    frame = pd.read_csv(io.BytesIO(as_file(lines)), dtype=str, keep_default_na=False)
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def changed(data: bytes, place: int) -> bytes:
+    """The data with one byte another."""
+    bad = bytearray(data)
+    bad[place] ^= 0xFF
+    return bytes(bad)
+
+
+def holed(data: bytes) -> bytes:
+    """The data with its first blocks overwritten, its end whole."""
+    return data[:4] + b"\xff" * 60 + data[64:]
 
 
 def without_column(lines: list[str], place: int) -> bytes:
@@ -81,30 +104,100 @@ REFUSED: dict[str, tuple[Damage, str, str]] = {
         "QuotingError",
         "line 4",
     ),
-    "latin-1": (
-        lambda lines: as_file([*lines, lines[-1] + "ü"]).decode().encode("latin-1"),
+    "two encodings in one file": (
+        lambda lines: as_file(lines) + lines[1].encode() + "é\n".encode() + "é\n".encode("cp1252"),
         "EncodingError",
-        "is not UTF-8 text (first bad byte at offset ",
+        "is not UTF-8 text throughout (byte ",
     ),
-    "utf-16": (
-        lambda lines: as_file(lines).decode().encode("utf-16"),
-        "NotTextError",
-        "is UTF-16 text",
-    ),
-    "utf-16 without a mark": (
-        lambda lines: as_file(lines).decode().encode("utf-16-le"),
+    "two encodings, the other first": (
+        lambda lines: as_file(lines) + "é\n".encode("cp1252") + lines[1].encode() + "é\n".encode(),
         "EncodingError",
-        "offset 1)",
+        "is UTF-8 in some places and not in others",
+    ),
+    "a byte that Windows-1252 does not have": (
+        lambda lines: as_file(lines) + b"\xe4\x81\n",
+        "EncodingError",
+        "is not WINDOWS-1252 text throughout (byte ",
+    ),
+    "cut inside a character": (
+        lambda lines: as_file(lines) + "é".encode()[:1],
+        "EncodingError",
+        "ends inside a character",
+    ),
+    "utf-16 cut inside a character": (
+        lambda lines: as_file(lines).decode().encode("utf-16")[:-1],
+        "EncodingError",
+        "is not UTF-16-LE text throughout",
     ),
     "a NUL byte": (
         lambda lines: as_file(lines).replace(b",", b",\0", 15),
         "EncodingError",
-        "is not UTF-8 text",
+        "has a NUL byte",
     ),
     "a picture": (
         lambda _: b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)),
         "EncodingError",
-        "offset 0",
+        "is not WINDOWS-1252 text throughout (byte ",
+    ),
+    "gzip cut off": (
+        lambda lines: gzip.compress(as_file(lines))[:-12],
+        "DamagedFileError",
+        "is a damaged gzip file (it ends too early)",
+    ),
+    "gzip with a changed byte": (
+        lambda lines: changed(gzip.compress(as_file(lines)), -6),
+        "DamagedFileError",
+        "is a damaged gzip file (its content or checksum is wrong)",
+    ),
+    "gzip with something behind it": (
+        lambda lines: gzip.compress(as_file(lines)) + b"more",
+        "DamagedFileError",
+        "is a damaged gzip file",
+    ),
+    "gzip in gzip": (
+        lambda lines: gzip.compress(gzip.compress(as_file(lines))),
+        "NotTextError",
+        "is compressed twice: send what is in it",
+    ),
+    "gzip of a spreadsheet": (
+        lambda _: gzip.compress(b"PK\x03\x04\x14\0\x06\0\x08\0\0\0!\0"),
+        "NotTextError",
+        "save the sheet as CSV",
+    ),
+    "Parquet cut off": (
+        lambda lines: as_parquet(lines)[:-20],
+        "DamagedFileError",
+        "is a damaged Parquet file (its end, which describes the rest, cannot be read)",
+    ),
+    "Parquet with a hole": (
+        lambda lines: holed(as_parquet(lines)),
+        "DamagedFileError",
+        "is a damaged Parquet file (a part of its data cannot be read)",
+    ),
+    "Parquet without a column": (
+        lambda lines: as_parquet(without_column(lines, 2).decode().splitlines()),
+        "HeaderError",
+        "missing: age",
+    ),
+    "Parquet with another column": (
+        lambda lines: as_parquet([lines[0] + ",shoe_size", *[line + ",42" for line in lines[1:]]]),
+        "HeaderError",
+        "1 not in the cohort (the first is column 13)",
+    ),
+    "Parquet without rows": (
+        lambda lines: as_parquet(lines[:1]),
+        "EmptyFileError",
+        "holds no data row",
+    ),
+    "a line without end": (
+        lambda lines: as_file(lines) + b"x" * 3_000_000,
+        "LineError",
+        "has a line of more than 1,048,576 characters",
+    ),
+    "another compression": (
+        lambda lines: bz2.compress(as_file(lines)),
+        "NotTextError",
+        "compress it with gzip",
     ),
     "a spreadsheet": (
         lambda _: b"PK\x03\x04\x14\0\x06\0\x08\0\0\0!\0",

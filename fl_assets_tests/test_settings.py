@@ -133,6 +133,29 @@ def test_stores_are_apart_and_open_again(here: Path) -> None:
         found.site_store("hospital-z")
 
 
+def test_a_hospitals_store_is_opened_under_its_role(here: Path) -> None:
+    with (here / "consortium.yaml").open("a") as file:
+        file.write(
+            '\nrole: "arn:aws:iam::123456789012:role/fla-{hospital}"\n'
+            "kms_key: alias/fla-{hospital}\nregion: eu-west-3\n"
+        )
+    settings = Settings.from_environment()
+    access = settings.site_access("hospital-a")
+    assert access.role == "arn:aws:iam::123456789012:role/fla-hospital-a"
+    assert access.kms_key == "alias/fla-hospital-a"
+    assert (access.session, access.region) == ("fl-assets-hospital-a", "eu-west-3")
+    assert settings.listing_store("hospital-a").uri == settings.site_uri("hospital-a")
+    with pytest.raises(UnknownHospitalError):
+        settings.site_access("hospital-z")
+
+
+def test_a_long_name_fits_into_a_session(here: Path) -> None:
+    name = "h" * 63
+    text = (here / "consortium.yaml").read_text()
+    (here / "consortium.yaml").write_text(text.replace("hospital-a", name))
+    assert len(Settings.from_environment().site_access(name).session) == 64
+
+
 def test_only_this_module_reads_the_environment_of_the_project() -> None:
     readers = {
         path.name

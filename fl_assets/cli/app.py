@@ -7,7 +7,16 @@ import sys
 import typer
 from rich.markup import escape
 
-from fl_assets.cli import audit, consortium, experiments, patients, privacy
+from fl_assets.cli import (
+    audit,
+    consortium,
+    egress,
+    experiments,
+    leaving,
+    patients,
+    privacy,
+    uploads,
+)
 from fl_assets.cli.output import err
 from fl_assets.errors import FlAssetsError
 
@@ -29,6 +38,13 @@ for command in (
     privacy.verify_ledger,
     privacy.settle,
     patients.validate,
+    uploads.upload,
+    uploads.quarantine,
+    egress.egress,
+    leaving.withdraw,
+    leaving.readmit,
+    leaving.delete_data,
+    leaving.erase,
     patients.predict,
     consortium.dev,
 ):

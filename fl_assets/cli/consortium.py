@@ -38,6 +38,9 @@ def demo(
     """Run the main job: everything from raw data to a champion in the model registry.
 
     Does only what is not up to date; a second run on unchanged data skips nearly everything.
+
+    In a real consortium (`simulated: false`) it begins with what the hospitals have uploaded (`fla
+    upload`), and DATA, --data and --rows say nothing.
     """
     import dataclasses
 
@@ -81,7 +84,7 @@ def _answer_demo(settings: Settings, outcomes: list[Outcome], answer: Format) ->
     print_table(comparison_table(comparison))
     print_table(hospital_table(comparison))
     if champion["version"] is None:
-        out.print("\nno champion yet")
+        out.print(f"\n{_no_champion(settings)}", soft_wrap=True)
     else:
         out.print(f"\nchampion   {champion['model']} version {champion['version']}")
         out.print(f"           recipe {champion['recipe']}")
@@ -99,18 +102,28 @@ def status(answer: FormatOption = Format.TABLE) -> None:
     settings = Settings.from_environment()
     found = consortium_status(settings)
     if answer == Format.JSON:
-        print_json(found.model_dump(mode="json") | {"champion": _champion(settings)})
+        left = {"champion": _champion(settings), "withdrawn": sorted(settings.withdrawn)}
+        print_json(found.model_dump(mode="json") | left)
         return
     for shown in found.tables():
         print_table(shown)
+    if settings.withdrawn:
+        out.print(f"\nwithdrawn: {', '.join(sorted(settings.withdrawn))}", soft_wrap=True)
     champion = _champion(settings)
     if champion["version"] is None:
-        out.print("\nno champion yet: run `fla demo`")
+        out.print(f"\n{_no_champion(settings)}", soft_wrap=True)
     else:
         out.print(
             f"\nchampion: {champion['model']} version {champion['version']} "
             f"(recipe {champion['recipe']})"
         )
+
+
+def _no_champion(settings: Settings) -> str:
+    from fl_assets.coordinator.withdrawal import champion_lost
+
+    lost = champion_lost(settings)
+    return "no champion yet: run `fla demo`" if lost is None else f"no champion any more: {lost}"
 
 
 def _champion(settings: Settings) -> dict[str, Any]:

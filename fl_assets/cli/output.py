@@ -31,6 +31,20 @@ FormatOption = Annotated[
 ]
 
 
+HospitalArgument = Annotated[str, typer.Argument(help="Name in consortium.yaml.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask a person, who has not said yes before; no and no answer end the command.
+
+    Raises:
+        typer.Abort: the answer is no, or nobody is there to give one.
+    """
+    if not yes:
+        typer.confirm(question, abort=True, err=True)
+
+
 def print_json(document: Any) -> None:
     """Answer a program."""
     sys.stdout.write(json.dumps(document, indent=2) + "\n")

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from fl_assets.cli.output import Format, FormatOption, out, print_json
+from fl_assets.cli.checking import check_file, check_json, show_check
+from fl_assets.cli.output import Format, FormatOption, print_json
 from fl_assets.settings import Settings
 
 
@@ -21,39 +21,13 @@ def validate(
 
     Exit code 0 if every row fits, 1 if any row would go to quarantine or the file is refused.
     """
-    from fl_assets.cohorts.contract import check_rows
-    from fl_assets.cohorts.reader import read_rows
-    from fl_assets.cohorts.source import read_file
-
     settings = Settings.from_environment()
-    checked = check_rows(read_rows(read_file(file), settings.cohort, file.name), settings.cohort)
-    counts = checked.counts
+    check = check_file(file, settings.cohort)
     if answer == Format.JSON:
-        print_json(
-            {
-                "file": str(file),
-                "cohort": settings.cohort.name,
-                "contract": settings.cohort.version,
-                "rows_in": counts.rows_in,
-                "accepted": counts.accepted,
-                "quarantined": counts.quarantined,
-                "duplicates": counts.duplicates,
-                "reasons": checked.reasons,
-                "lines": {reason: checked.lines(reason) for reason in checked.reasons},
-            }
-        )
+        print_json(check_json(check))
     else:
-        out.print(f"{file.name}: {counts.rows_in} rows for cohort {settings.cohort.name}")
-        out.print(f"  accepted     {counts.accepted}")
-        out.print(f"  quarantined  {counts.quarantined}")
-        for reason, rows in checked.reasons.items():
-            lines = checked.lines(reason)
-            first = ", ".join(map(str, lines[:5])) + (", ..." if len(lines) > 5 else "")
-            out.print(f"    {rows:>6}  {escape(reason)}  (line {first})", soft_wrap=True)
-        out.print(
-            f"  duplicates   {counts.duplicates} (an id stands more than once; the last counts)"
-        )
-    if counts.quarantined:
+        show_check(check)
+    if check.counts.quarantined:
         raise typer.Exit(1)
 
 

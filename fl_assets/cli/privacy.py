@@ -36,7 +36,7 @@ def budget(hospital: OneHospital = None, answer: FormatOption = Format.TABLE) ->
 
     def look(name: str) -> tuple[Ledger, HospitalBudget]:
         ledger = open_ledger(settings, name)
-        return ledger, hospital_budget(ledger, name, settings.consortium.budget(name))
+        return ledger, hospital_budget(ledger, name, settings.whole_consortium.budget(name))
 
     looked, damages = _each(settings, hospital, look)
     found = {name: one for name, (_, one) in looked.items()}
@@ -92,7 +92,7 @@ def settle(
     from fl_assets.site.spending import settle_interrupted
 
     settings = Settings.from_environment()
-    settings.consortium.hospital(hospital)
+    settings.whole_consortium.hospital(hospital)
     done = settle_interrupted(settings.site_store(hospital), hospital, run)
     out.print(f"{hospital}: run {escape(run)}: {done}", soft_wrap=True)
 

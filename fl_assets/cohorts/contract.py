@@ -10,6 +10,7 @@ import pandas as pd
 
 from fl_assets.cohorts.reader import LINE, PROBLEM
 from fl_assets.cohorts.spec import CategoryColumn, CohortSpec, FlagColumn, NumberColumn
+from fl_assets.cohorts.spellings import UNKNOWN
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
@@ -82,7 +83,7 @@ def build_schema(spec: CohortSpec) -> pa.DataFrameSchema:
     """Return the pandera schema that typed rows of the cohort must pass."""
     import pandera.pandas as pa
 
-    columns: dict[str, pa.Column] = {spec.id_column: pa.Column(object)}
+    columns: dict[str, pa.Column] = {spec.key_column: pa.Column(object)}
     for column in spec.columns:
         if isinstance(column, NumberColumn):
             low, high = column.range
@@ -110,12 +111,32 @@ def check_rows(raw: pd.DataFrame, spec: CohortSpec) -> Checked:
     one of an id is accepted and the earlier ones are duplicates.
 
     Returns:
-        Accepted rows have ``spec.file_columns``: the id as text, numbers as float64 with NaN for
-        missing, categories as text, flags and label as int8 (a nullable flag as float64), in the
+        Accepted rows have ``spec.frame_columns``: the key as text, numbers as float64 with NaN for
+        missing, categories by name, flags and label as int8 (a nullable flag as float64), in the
         order of the input with a fresh index. Quarantine and duplicates keep the columns of
         ``raw``. A reason names a column and a rule, never a value.
     """
     raw = raw.reset_index(drop=True)
+    fit, quarantine = judge_rows(raw, spec)
+    # A bad row supersedes nothing, so the last of an id is looked for among the rows that fit.
+    superseded = fit[spec.key_column].duplicated(keep="last")
+    return Checked(
+        fit[~superseded].reset_index(drop=True),
+        quarantine,
+        raw.loc[fit.index[superseded]].reset_index(drop=True),
+    )
+
+
+def judge_rows(raw: pd.DataFrame, spec: CohortSpec) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Tell raw rows that fit from those that do not, each by itself.
+
+    Args:
+        raw: with an index of its own for every row.
+        spec: the cohort.
+
+    Returns:
+        The rows that fit, typed, with their index in ``raw``; the quarantine.
+    """
     misshapen = raw[PROBLEM].dropna()
     reasons = {index: [str(misshapen[index])] for index in misshapen.index.tolist()}
     well_formed = raw[raw[PROBLEM].isna()]
@@ -123,44 +144,36 @@ def check_rows(raw: pd.DataFrame, spec: CohortSpec) -> Checked:
     faults = type_faults | _contract_faults(typed, spec, known=type_faults)
     for (index, _column), reason in sorted(faults.items()):
         reasons.setdefault(index, []).append(reason)
-
     bad = raw.index.isin(list(reasons))
-    fit = typed[~typed.index.isin(list(reasons))]
-    # A bad row supersedes nothing, so the last of an id is looked for among the rows that fit.
-    superseded = fit[spec.id_column].duplicated(keep="last")
     quarantine = raw[bad].assign(**{REASON: ["; ".join(reasons[int(i)]) for i in raw.index[bad]]})
-    return Checked(
-        _final_types(fit[~superseded].reset_index(drop=True), spec),
-        quarantine.reset_index(drop=True),
-        raw.loc[fit.index[superseded]].reset_index(drop=True),
-    )
+    fit = typed[~typed.index.isin(list(reasons))]
+    return _final_types(fit, spec), quarantine.reset_index(drop=True)
 
 
 def _to_types(
     raw: pd.DataFrame, spec: CohortSpec
 ) -> tuple[pd.DataFrame, dict[tuple[int, str], str]]:
     """Parse text to numbers; report what is missing where it may not be, or is no number."""
-    text = raw[spec.file_columns]
-    missing = text.isin(list(spec.missing_markers)) | text.isna()
-    typed = pd.DataFrame(index=text.index)
+    typed = pd.DataFrame(index=raw.index)
     faults: dict[tuple[int, str], str] = {}
-    for name in spec.file_columns:
+    for name in spec.frame_columns:
         column = next((c for c in spec.columns if c.name == name), None)
-        values = text[name].mask(missing[name], None)
-        if name == spec.id_column or isinstance(column, CategoryColumn):
-            typed[name] = values.astype(object)
+        text = raw[name]
+        values = spec.coding(name).apply(text)
+        missing = values.isna()
+        if name == spec.key_column or isinstance(column, CategoryColumn):
+            typed[name] = values
         else:
             typed[name] = pd.to_numeric(values, errors="coerce").astype(float)
-            wrong = (typed[name].isna() & ~missing[name]) | typed[name].isin(
+            wrong = (typed[name].isna() & ~missing) | typed[name].isin(
                 [float("inf"), float("-inf")]
             )
-            comma = text[name].str.fullmatch(_DECIMAL_COMMA)
-            faults |= {
-                (int(i), name): f"{name}: {'decimal comma' if comma[i] else 'not a number'}"
-                for i in text.index[wrong]
-            }
+            why = pd.Series("not a number", index=text.index)
+            why[text.str.fullmatch(_DECIMAL_COMMA).fillna(False).astype(bool)] = "decimal comma"
+            why[values == UNKNOWN] = "not a known code"
+            faults |= {(int(i), name): f"{name}: {why[i]}" for i in text.index[wrong]}
         if column is None or not column.nullable:
-            faults |= {(int(i), name): f"{name}: missing" for i in text.index[missing[name]]}
+            faults |= {(int(i), name): f"{name}: missing" for i in text.index[missing]}
     return typed, faults
 
 

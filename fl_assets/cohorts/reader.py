@@ -1,192 +1,209 @@
-"""Reading a delimited text file into raw rows, so that every line is accounted for."""
+"""Reading an upload into raw rows, so that every line is accounted for."""
 
 from __future__ import annotations
 
-import csv
 import io
-import string
 from collections.abc import Collection, Iterator
+from typing import BinaryIO
 
 import pandas as pd
 
+from fl_assets.cohorts.delimited import (
+    DELIMITERS,
+    LINE,
+    PROBLEM,
+    TEXT,
+    Delimited,
+    Quick,
+    QuotingError,
+    T,
+    TruncatedFileError,
+    parse_block,
+)
+from fl_assets.cohorts.formats import (
+    DamagedFileError,
+    EncodingError,
+    LineError,
+    NotTextError,
+    ParquetUpload,
+    TextUpload,
+    open_upload,
+)
+from fl_assets.cohorts.layout import HeaderError, check_header, find_layout
+from fl_assets.cohorts.row_ids import RowIds
 from fl_assets.cohorts.spec import CohortSpec
 from fl_assets.errors import BadDataError
 
-LINE = "_line"
-PROBLEM = "_problem"
-TEXT = "_text"
-DELIMITERS = ",;\t|"
-_BLANK = string.whitespace + DELIMITERS
+__all__ = [
+    "DELIMITERS",
+    "LINE",
+    "PROBLEM",
+    "TEXT",
+    "DamagedFileError",
+    "EmptyFileError",
+    "EncodingError",
+    "HeaderError",
+    "LineError",
+    "NotTextError",
+    "QuotingError",
+    "TruncatedFileError",
+    "read_batches",
+    "read_quickly",
+    "read_rows",
+]
 
 
 class EmptyFileError(BadDataError):
     """A file without a single data row."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"{name} holds no data row: send the file again, with a header and rows")
-
-
-class NotTextError(BadDataError):
-    """A file in another format than delimited UTF-8 text, known by its first bytes."""
-
-    def __init__(self, name: str, kind: str, cure: str) -> None:
-        super().__init__(f"{name} is {kind}: {cure}")
-
-
-_SIGNATURES = {
-    b"PK\x03\x04": ("a spreadsheet or ZIP archive", "save the sheet as CSV (UTF-8)"),
-    b"\xd0\xcf\x11\xe0": ("an old Excel file", "save the sheet as CSV (UTF-8)"),
-    b"\x1f\x8b": ("compressed", "unpack it with gunzip first"),
-    b"PAR1": ("a Parquet file", "export it as CSV (UTF-8)"),
-    b"\xff\xfe": ("UTF-16 text", "convert it with `iconv -f utf-16 -t utf-8`"),
-    b"\xfe\xff": ("UTF-16 text", "convert it with `iconv -f utf-16 -t utf-8`"),
-}
-
-
-class EncodingError(BadDataError):
-    """A file that is not UTF-8 text."""
-
-    def __init__(self, name: str, offset: int) -> None:
-        super().__init__(
-            f"{name} is not UTF-8 text (first bad byte at offset {offset}): export it as UTF-8; if "
-            "it is in Western European encoding, `iconv -f latin1 -t utf-8` converts it"
-        )
-
-
-class TruncatedFileError(BadDataError):
-    """A file that ends inside a row."""
-
-    def __init__(self, name: str, line: int) -> None:
-        super().__init__(
-            f"{name} ends inside the row that starts in line {line}: the transfer broke off or a "
-            "quote is never closed; send the whole file again"
-        )
-
-
-class QuotingError(BadDataError):
-    """A file whose quotes make it unsure where rows and fields end."""
-
-    def __init__(self, name: str, line: int) -> None:
-        super().__init__(
-            f"{name}: the row that starts in line {line} has a quote inside a field, or a field "
-            "without end: double the quotes that belong to a value"
-        )
-
-
-class HeaderError(BadDataError):
-    """A header that does not name the cohort's columns, each once."""
+        super().__init__(f"{name} holds no data row: send the file again, with its rows")
 
 
 def read_rows(
     data: bytes, spec: CohortSpec, name: str, optional: Collection[str] = ()
 ) -> pd.DataFrame:
-    """Read a delimited file with a header line into raw rows.
-
-    The delimiter (comma, semicolon, tab or bar) is the one that splits the header into the most
-    columns of the cohort. A row with another number of fields, as a second delimiter leaves it, is
-    kept and marked; nothing is dropped but lines without text. Messages never quote a row.
+    """Read a whole file into raw rows.
 
     Args:
-        data: the file's bytes, UTF-8 with or without byte order mark.
-        spec: the cohort; the header must name its file columns, in any order.
-        name: of the file, for messages.
-        optional: columns that the header may leave out.
+        data: the file's bytes.
+        spec, name, optional: as of :func:`read_batches`.
 
     Returns:
-        One row per data row: the line where it starts in ``_line``, what is wrong with its shape
-        in ``_problem`` (None if nothing), its text in ``_text`` (None unless the shape is wrong),
-        and those of ``spec.file_columns`` that the header names as stripped text (None in a row
-        of the wrong shape).
+        All batches of :func:`read_batches` as one frame.
+
+    Raises:
+        BadDataError: as :func:`read_batches`.
+    """
+    batches = read_batches(io.BytesIO(data), spec, name, optional=optional)
+    return pd.concat(batches, ignore_index=True)
+
+
+def read_batches(
+    stream: BinaryIO,
+    spec: CohortSpec,
+    name: str,
+    rows: int = 50_000,
+    optional: Collection[str] = (),
+) -> Iterator[pd.DataFrame]:
+    """Read an upload into raw rows, batch by batch, in bounded memory.
+
+    The kind of file is found by its content, see :mod:`fl_assets.cohorts.formats`. The delimiter of
+    text (comma, semicolon, tab or bar) is the one that splits the header into the most columns of
+    the cohort; without a header, most lines into the right number of fields. A row with another
+    number of fields, as a second delimiter leaves it, is kept and marked; nothing is dropped but
+    lines without text. Messages never quote a row.
+
+    An error may come after some batches: nothing of a file counts before the iterator has ended.
+
+    Args:
+        stream: the file, seekable.
+        spec: the cohort. A header must name its file columns, in any order.
+        name: of the file, for messages.
+        rows: of every batch but the last.
+        optional: columns that may be left out.
+
+    Yields:
+        One row per data row: the line where it starts in ``_line`` (in a Parquet file its number),
+        what is wrong with its shape in ``_problem`` (None if nothing), its text in ``_text`` (None
+        unless the shape is wrong), and those of ``spec.file_columns`` that the file has as stripped
+        text (None in a row of the wrong shape). In a cohort without ids ``spec.key_column`` stands
+        before them.
 
     Raises:
         EmptyFileError: no data row.
-        NotTextError: a spreadsheet, an archive, Parquet or UTF-16.
-        EncodingError: not UTF-8.
+        NotTextError: a spreadsheet or an archive.
+        EncodingError: no text in an encoding that can be told.
+        DamagedFileError: gzip or Parquet that does not unpack.
+        LineError: a line too long for a table.
         TruncatedFileError: the file ends inside a row or a quoted field.
         QuotingError: a quote where none may stand.
         HeaderError: columns missing, unknown or named twice.
+        fl_assets.cohorts.parquet.NotFlatError: a Parquet column of lists, structures or bytes.
     """
-    text = _decode(data, name)
-    delimiter = _delimiter(text, spec)
-    records = _records(text, delimiter, name)
-    _, header = next(records, (0, []))
-    if not header:
+    upload = open_upload(stream, name)
+    if isinstance(upload, ParquetUpload):
+        pieces = _parquet_pieces(upload, spec, name, rows, optional)
+    else:
+        pieces = _text_pieces(upload, spec, name, optional, parse_block)
+    ids = RowIds(spec) if spec.id_column is None else None
+    empty = True
+    for batch in _regrouped(pieces, rows):
+        empty = False
+        if ids is not None:
+            batch.insert(3, spec.key_column, ids.of(batch))
+        yield batch
+    if empty:
         raise EmptyFileError(name)
-    _check_header(header, spec, name, optional)
-    rows: list[list[str | int | None]] = []
-    for line, fields in records:
-        found, wanted = len(fields), len(header)
-        if found == wanted:
-            rows.append([line, None, None, *fields])
-        else:
-            problem = f"{found} fields where the header has {wanted}"
-            rows.append([line, problem, delimiter.join(fields), *[None] * wanted])
-    if not rows:
+
+
+def read_quickly(
+    stream: BinaryIO, spec: CohortSpec, name: str, quick: Quick[T]
+) -> Iterator[pd.DataFrame | T]:
+    """Read an upload as :func:`read_batches` does, but for what ``quick`` makes of its blocks.
+
+    It is asked where lines are what rows are made of: not in a Parquet file, and not in a cohort
+    without ids, where a row's key depends on the rows before it.
+
+    Raises:
+        BadDataError: as :func:`read_batches`.
+    """
+    upload = open_upload(stream, name)
+    if isinstance(upload, ParquetUpload) or spec.id_column is None:
+        stream.seek(0)
+        yield from read_batches(stream, spec, name)
+        return
+    empty = True
+    for piece in _text_pieces(upload, spec, name, (), quick):
+        empty = False
+        yield piece
+    if empty:
         raise EmptyFileError(name)
-    if found < wanted and not text.endswith(("\n", "\r")):
-        raise TruncatedFileError(name, line)
-    frame = pd.DataFrame(rows, columns=[LINE, PROBLEM, TEXT, *header], dtype=object)
-    named = [column for column in spec.file_columns if column in header]
-    return frame[[LINE, PROBLEM, TEXT, *named]].astype({LINE: "int64"})
 
 
-def _decode(data: bytes, name: str) -> str:
-    for signature, (kind, cure) in _SIGNATURES.items():
-        if data.startswith(signature):
-            raise NotTextError(name, kind, cure)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise EncodingError(name, error.start) from None
-    # Text in name only: UTF-16 without a mark, or a binary file.
-    if "\0" in text:
-        raise EncodingError(name, data.index(b"\0"))
-    return text
+def _parquet_pieces(
+    upload: ParquetUpload, spec: CohortSpec, name: str, rows: int, optional: Collection[str]
+) -> Iterator[pd.DataFrame]:
+    from fl_assets.cohorts.parquet import ParquetText
 
-
-def _delimiter(text: str, spec: CohortSpec) -> str:
-    first = next((line for line in io.StringIO(text, newline="") if line.strip(_BLANK)), "")
-    wanted = set(spec.file_columns)
-
-    def columns_named(delimiter: str) -> int:
-        fields = first.split(delimiter)
-        return len(wanted & {field.strip(string.whitespace + '"') for field in fields})
-
-    return max(DELIMITERS, key=columns_named)
-
-
-def _records(text: str, delimiter: str, name: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the first line and the stripped fields of every record that has any text."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    table = ParquetText(upload.stream, name, missing=spec.missing_markers[0])
+    check_header(table.columns, spec, name, optional)
     line = 1
-    try:
-        for fields in reader:
-            if any(field.strip(_BLANK) for field in fields):
-                yield line, [field.strip() for field in fields]
-            line = reader.line_num + 1
-    except csv.Error as error:
-        if "unexpected end of data" in str(error):
-            raise TruncatedFileError(name, line) from None
-        raise QuotingError(name, line) from None
+    for texts in table.batches(rows):
+        piece = pd.DataFrame({c: texts[c] for c in spec.file_columns if c in texts}, dtype=object)
+        piece.insert(0, LINE, range(line, line + len(piece)))
+        piece.insert(1, PROBLEM, None)
+        piece.insert(2, TEXT, None)
+        line += len(piece)
+        yield piece
 
 
-def _check_header(
-    header: list[str], spec: CohortSpec, name: str, optional: Collection[str]
-) -> None:
-    wanted = spec.file_columns
-    missing = [c for c in wanted if c not in header and c not in optional]
-    twice = [c for c in wanted if header.count(c) > 1]
-    unknown = [place for place, c in enumerate(header, 1) if c not in wanted]
-    faults = [
-        f"{what}: {', '.join(columns)}"
-        for what, columns in (("missing", missing), ("named twice", twice))
-        if columns
-    ]
-    if unknown:
-        # By place: in a file without a header they are a patient's values.
-        faults.append(f"{len(unknown)} not in the cohort (the first is column {unknown[0]})")
-    if faults:
-        raise HeaderError(
-            f"{name}: columns {'; '.join(faults)}. The first line must name the columns of cohort "
-            f"{spec.name}: {', '.join(wanted)}"
-        )
+def _text_pieces(
+    upload: TextUpload, spec: CohortSpec, name: str, optional: Collection[str], quick: Quick[T]
+) -> Iterator[pd.DataFrame | T]:
+    table = Delimited(upload.blocks(), name)
+    layout = find_layout(table, spec, name, optional)
+    if layout is None:
+        return
+    if layout.named:
+        table.skip_record(layout.delimiter)
+    columns = [column for column in spec.file_columns if column in layout.columns]
+    for piece in table.pieces(layout.delimiter, layout.columns, quick):
+        if isinstance(piece, pd.DataFrame):
+            piece = piece[[LINE, PROBLEM, TEXT, *columns]]
+        yield piece
+
+
+def _regrouped(pieces: Iterator[pd.DataFrame], rows: int) -> Iterator[pd.DataFrame]:
+    """Yield the same rows in frames of ``rows`` rows, but the last."""
+    held: list[pd.DataFrame] = []
+    count = 0
+    for piece in pieces:
+        held.append(piece)
+        count += len(piece)
+        while count >= rows:
+            joined = pd.concat(held, ignore_index=True)
+            yield joined[:rows].copy()
+            held, count = [joined[rows:]], count - rows
+    if count:
+        yield pd.concat(held, ignore_index=True)

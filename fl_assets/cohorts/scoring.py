@@ -31,14 +31,14 @@ def read_features(data: bytes, spec: CohortSpec, name: str) -> pd.DataFrame:
         ScoringFileError: a row of another shape, or a field that is no number. Counts only.
         BadDataError: as :func:`fl_assets.cohorts.reader.read_rows`.
     """
-    raw = read_rows(data, spec, name, optional=(spec.id_column, spec.label.column))
+    raw = read_rows(data, spec, name, optional=(spec.key_column, spec.label.column))
     misshapen = int(raw[PROBLEM].notna().sum())
     if misshapen:
         raise ScoringFileError(f"{name}: {misshapen} rows have another number of fields")
     frame = pd.DataFrame(index=raw.index)
-    texts = {c.name for c in spec.columns if isinstance(c, CategoryColumn)} | {spec.id_column}
+    texts = {c.name for c in spec.columns if isinstance(c, CategoryColumn)} | {spec.key_column}
     for column in (c for c in spec.file_columns if c in raw):
-        values = raw[column].mask(raw[column].isin(list(spec.missing_markers)), None)
+        values = spec.coding(column).apply(raw[column])
         if column in texts:
             frame[column] = values
             continue

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
 
 from fl_assets.cohorts import kaggle
 from fl_assets.cohorts.spec import CohortSpec
@@ -68,14 +71,16 @@ def _raw(name: str, data: bytes, origin: str) -> RawFile:
 
 def _generate(spec: CohortSpec, rows: int, seed: int) -> RawFile:
     from fl_assets.cohorts.synthetic import generate
+    from fl_assets.cohorts.writer import write_file
 
-    text = generate(spec, rows, seed).to_csv(index=False, lineterminator="\n")
+    random = np.random.default_rng(seed)
+    data = write_file(generate(spec, rows, seed), spec, random)
     origin = f"synthetic generator, {rows} rows, seed {seed}"
-    return _raw(f"{spec.name}-synthetic.csv", text.encode(), origin)
+    return _raw(f"{spec.name}-synthetic.csv", data, origin)
 
 
-def read_file(path: Path) -> bytes:
-    """Return a file's bytes.
+def open_file(path: Path) -> BinaryIO:
+    """Open a file for reading.
 
     Raises:
         SourceFileError: it is missing, a folder, unreadable or empty.
@@ -83,15 +88,26 @@ def read_file(path: Path) -> bytes:
     if path.is_dir():
         raise SourceFileError(f"{path} is a folder; name the file in it")
     try:
-        data = path.read_bytes()
+        stream = path.open("rb")
     except OSError as error:
         raise SourceFileError(
             f"{path} cannot be read ({error.strerror}); check the path. A data source is "
             f"{SYNTHETIC}, {KAGGLE} or the path of a file"
         ) from error
-    if not data:
+    if not stream.peek(1):
+        stream.close()
         raise SourceFileError(f"{path} is empty; download or export it again")
-    return data
+    return stream
+
+
+def read_file(path: Path) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        SourceFileError: as of :func:`open_file`.
+    """
+    with open_file(path) as stream:
+        return stream.read()
 
 
 def _download(spec: CohortSpec) -> RawFile:

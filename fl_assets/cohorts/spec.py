@@ -3,180 +3,45 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from fl_assets.cohorts.columns import (
+    BinaryValue,
+    CategoryColumn,
+    Column,
+    FlagColumn,
+    Label,
+    NumberColumn,
+    PublicScale,
+    added,
+)
+from fl_assets.cohorts.derived import Bins, Derived, MissingIndicator, Product, Ratio
+from fl_assets.cohorts.spellings import Coding, Spelling, check_apart, plain
 from fl_assets.cohorts.synthetic_check import check_recipe
 from fl_assets.cohorts.synthetic_spec import SyntheticRecipe
 from fl_assets.config import ConfigFileError, StrictModel, parse_yaml_model, read_config
 
+__all__ = [
+    "ROW_ID",
+    "Bins",
+    "CategoryColumn",
+    "CohortSpec",
+    "FlagColumn",
+    "Label",
+    "MissingIndicator",
+    "NumberColumn",
+    "Product",
+    "PublicScale",
+    "Ratio",
+    "load_cohort",
+]
 
-def check_ascending(what: str, edges: Sequence[float]) -> None:
-    """Raise ``ValueError`` unless every edge is above the one before it."""
-    if list(edges) != sorted(set(edges)):
-        raise ValueError(f"{what} must ascend")
-
-
-class PublicScale(StrictModel):
-    """Data-independent scaling of a number: ``(clip(x, low, high) - center) / scale``.
-
-    The constants are clinical common knowledge, so using them releases nothing about patients.
-
-    Attributes:
-        low, high: clip bounds in the column's unit.
-        center, scale: in the column's unit.
-        fill: stands in for a missing value.
-    """
-
-    low: float
-    high: float
-    center: float
-    scale: Annotated[float, Field(gt=0)]
-    fill: float | None = None
-
-    @model_validator(mode="after")
-    def _bounds_in_order(self) -> PublicScale:
-        if self.low >= self.high:
-            raise ValueError(f"low {self.low:g} must be below high {self.high:g}")
-        return self
-
-
-class NumberColumn(StrictModel):
-    """A measured number.
-
-    Attributes:
-        name: as in the file's header.
-        range: smallest and largest believable value, both allowed, in ``unit``.
-        unit: for people.
-        nullable: whether a missing value is accepted.
-        public: data-independent scaling.
-        bins: public edges of the released histogram, ascending; they cover ``range``, so that no
-            accepted value falls beside them.
-    """
-
-    kind: Literal["number"]
-    name: str
-    range: tuple[float, float]
-    unit: str = ""
-    nullable: bool = False
-    public: PublicScale
-    bins: Annotated[tuple[float, ...], Field(min_length=2)]
-
-    @model_validator(mode="after")
-    def _consistent(self) -> NumberColumn:
-        if self.range[0] >= self.range[1]:
-            raise ValueError(f"range {list(self.range)} must ascend")
-        check_ascending("bins", self.bins)
-        if self.bins[0] > self.range[0] or self.bins[-1] < self.range[1]:
-            raise ValueError(
-                f"bins {self.bins[0]:g} to {self.bins[-1]:g} must cover the range "
-                f"{self.range[0]:g} to {self.range[1]:g}"
-            )
-        if self.nullable and self.public.fill is None:
-            raise ValueError("a nullable column needs public.fill")
-        return self
-
-
-class CategoryColumn(StrictModel):
-    """A value out of a closed list.
-
-    Attributes:
-        categories: every allowed spelling.
-        reference: the category that the one-hot coding leaves out.
-        ignored: categories too rare to have a feature of their own; coded like the reference.
-    """
-
-    kind: Literal["category"]
-    name: str
-    categories: Annotated[tuple[str, ...], Field(min_length=2)]
-    reference: str
-    ignored: tuple[str, ...] = ()
-    nullable: bool = False
-
-    @model_validator(mode="after")
-    def _reference_is_known(self) -> CategoryColumn:
-        strange = {self.reference, *self.ignored} - set(self.categories)
-        if strange:
-            raise ValueError(f"{', '.join(sorted(strange))} not among the categories")
-        return self
-
-    @property
-    def coded(self) -> tuple[str, ...]:
-        """Categories that get a feature, in the order of the list."""
-        left_out = {self.reference, *self.ignored}
-        return tuple(c for c in self.categories if c not in left_out)
-
-
-class FlagColumn(StrictModel):
-    """A yes/no value stored as 1 and 0."""
-
-    kind: Literal["flag"]
-    name: str
-    nullable: bool = False
-
-
-Column = Annotated[NumberColumn | CategoryColumn | FlagColumn, Field(discriminator="kind")]
-
-
-class Label(StrictModel):
-    """The outcome to predict, stored as 1 and 0.
-
-    Attributes:
-        column: its name in the file.
-        prevalence: publicly known rate, the default start of a model's bias.
-    """
-
-    column: str
-    prevalence: Annotated[float, Field(gt=0, lt=1)]
-
-
-class MissingIndicator(StrictModel):
-    """Derived feature: 1 where ``of`` is missing, else 0."""
-
-    kind: Literal["missing"]
-    name: str
-    of: str
-
-
-class Bins(StrictModel):
-    """Derived features: one indicator per bin of ``of``, ``edges[i] <= x < edges[i+1]``."""
-
-    kind: Literal["bins"]
-    name: str
-    of: str
-    edges: Annotated[tuple[float, ...], Field(min_length=2)]
-
-    @model_validator(mode="after")
-    def _edges_in_order(self) -> Bins:
-        check_ascending("edges", self.edges)
-        return self
-
-
-class Product(StrictModel):
-    """Derived feature: product of two features after scaling.
-
-    A feature is a number or flag column, ``column=category``, or an earlier derived one.
-    """
-
-    kind: Literal["product"]
-    name: str
-    of: tuple[str, str]
-
-
-class Ratio(StrictModel):
-    """Derived feature: ``of[0] / of[1] / scale`` in raw units; 0 where it does not exist."""
-
-    kind: Literal["ratio"]
-    name: str
-    of: tuple[str, str]
-    scale: Annotated[float, Field(gt=0)] = 1.0
-
-
-Derived = Annotated[MissingIndicator | Bins | Product | Ratio, Field(discriminator="kind")]
+ROW_ID = "row_id"
+"""Name of the key of rows in a cohort without ids."""
 
 
 class KaggleSource(StrictModel):
@@ -192,11 +57,15 @@ class CohortSpec(StrictModel):
     Attributes:
         name: short, used in paths.
         title: for people.
-        id_column: identifies a patient within a hospital.
+        id_column: identifies a patient within a hospital. None where files have no such column:
+            a row is then known by all it holds, and can be corrected only by sending its file anew.
         label: the outcome.
+        header: whether the first line of a file names its columns.
+        file_order: every column in the order of the files, where no header tells it; by default
+            id, columns, label.
         missing_markers: spellings of a missing value, the empty field among them; the first is
             used for writing.
-        columns: every other column, in the file's order.
+        columns: every other column, in the order of the features.
         groups: feature group of each column, for fusion models and plots.
         derived: features computed from columns.
         age_column: the column behind the ``age only`` baseline.
@@ -209,9 +78,11 @@ class CohortSpec(StrictModel):
 
     name: str
     title: str
-    id_column: str
+    id_column: str | None
     label: Label
-    missing_markers: Annotated[tuple[str, ...], Field(min_length=1)] = ("",)
+    header: bool = added(True)
+    file_order: tuple[str, ...] = added(())
+    missing_markers: Annotated[tuple[Spelling, ...], Field(min_length=1)] = ("",)
     columns: Annotated[tuple[Column, ...], Field(min_length=1)]
     groups: dict[str, tuple[str, ...]]
     derived: tuple[Derived, ...] = ()
@@ -231,6 +102,11 @@ class CohortSpec(StrictModel):
         reserved = [name for name in names if name.startswith("_")]
         if reserved:
             raise ValueError(f"columns must not start with an underscore: {', '.join(reserved)}")
+        if self.id_column is None and ROW_ID in names:
+            raise ValueError(
+                f"{ROW_ID} is what rows are called where id_column is null: rename the column, or "
+                f"say id_column: {ROW_ID}"
+            )
         grouped = [name for group in self.groups.values() for name in group]
         if sorted(grouped) != sorted(self.column_names):
             odd = sorted(set(grouped) ^ set(self.column_names)) or ["a column in two groups"]
@@ -238,12 +114,25 @@ class CohortSpec(StrictModel):
         return self
 
     @model_validator(mode="after")
-    def _markers_are_no_categories(self) -> CohortSpec:
+    def _order_fits(self) -> CohortSpec:
+        if not self.file_order:
+            return self
+        if self.header:
+            raise ValueError("file_order is for files without a header: say header: false as well")
+        if sorted(self.file_order) != sorted(self.file_columns):
+            odd = sorted(set(self.file_order) ^ set(self.file_columns)) or ["a column named twice"]
+            raise ValueError(f"file_order must hold each column once; see {', '.join(odd)}")
+        return self
+
+    @model_validator(mode="after")
+    def _markers_are_no_values(self) -> CohortSpec:
         for column in self.columns:
-            if isinstance(column, CategoryColumn):
-                lost = sorted(set(column.categories) & set(self.missing_markers))
-                if lost:
-                    raise ValueError(f"{column.name}: {lost} cannot be category and missing marker")
+            if not isinstance(column, NumberColumn):
+                missing = (*self.missing_markers, *column.missing_markers)
+                check_apart(column.name, {**column.spellings, "a missing value": missing})
+        check_apart(
+            self.label.column, {**self.label.spellings, "a missing value": self.missing_markers}
+        )
         return self
 
     @model_validator(mode="after")
@@ -303,9 +192,19 @@ class CohortSpec(StrictModel):
         return [column.name for column in self.columns]
 
     @property
+    def key_column(self) -> str:
+        """What the rows of a frame are known by: the id, or ``row_id`` where there is none."""
+        return ROW_ID if self.id_column is None else self.id_column
+
+    @property
+    def frame_columns(self) -> list[str]:
+        """The columns of checked rows: key, features, label."""
+        return [self.key_column, *self.column_names, self.label.column]
+
+    @property
     def file_columns(self) -> list[str]:
-        """Every column of a data file: id, features, label."""
-        return [self.id_column, *self.column_names, self.label.column]
+        """Every column of a data file: id if there is one, features, label."""
+        return self.frame_columns[1:] if self.id_column is None else self.frame_columns
 
     @property
     def numbers(self) -> list[NumberColumn]:
@@ -321,6 +220,27 @@ class CohortSpec(StrictModel):
     def contract(self) -> CohortSpec:
         """The spec without where rows may be had from: what a site or a model needs."""
         return self.model_copy(update={"synthetic": None, "kaggle": None})
+
+    def coding(self, name: str) -> Coding:
+        """Return how a column of ``frame_columns`` is spelt in files.
+
+        A coded flag or label is ``1`` or ``0`` in canonical text, a category its name; one that
+        is not coded may be any number, and the contract judges it.
+        """
+        column = next((c for c in self.columns if c.name == name), None)
+        markers = self.missing_markers + (column.missing_markers if column else ())
+        codes: dict[str, str] = {}
+        if isinstance(column, CategoryColumn):
+            codes = {plain(text): c for c, texts in column.spellings.items() for text in texts}
+        value = self.label if name == self.label.column else column
+        if isinstance(value, BinaryValue) and value.coded:
+            codes = {plain(text): "1" for text in value.positive}
+            codes |= {plain(text): "0" for text in value.negative}
+        return Coding(frozenset(map(plain, markers)), codes)
+
+    def canonical(self, name: str, text: str) -> str | None:
+        """Return what a field means, see :meth:`Coding.canonical`; slow, for single values."""
+        return self.coding(name).canonical(text)
 
     def column(self, name: str) -> NumberColumn | CategoryColumn | FlagColumn:
         """Return the column of that name; ``KeyError`` where there is none."""

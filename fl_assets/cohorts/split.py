@@ -82,7 +82,7 @@ def deal(frame: pd.DataFrame, spec: CohortSpec, consortium: Consortium) -> Deal:
     """
     if frame.empty:
         raise SplitError("the data set has no rows to deal to hospitals: load it first")
-    ids = frame[spec.id_column].astype(str).to_numpy(dtype=np.str_)
+    ids = frame[spec.key_column].astype(str).to_numpy(dtype=np.str_)
     by_id = np.argsort(ids, kind="stable")
     shares = np.array([hospital.share for hospital in consortium.hospitals])
     task = _Task(

@@ -59,7 +59,7 @@ def report_split(
     pooled = {name: _cells(frame, name, spec) for name in spec.column_names}
     return SplitReport(
         hospitals=tuple(_share(name, part, pooled, spec) for name, part in parts.items()),
-        problems=_problems(frame, parts, spec.id_column),
+        problems=_problems(frame, parts, spec.key_column),
     )
 
 
@@ -115,18 +115,18 @@ def _cells(frame: pd.DataFrame, name: str, spec: CohortSpec) -> NDArray[Any]:
     return np.append(counts, len(values) - len(known))
 
 
-def _problems(frame: pd.DataFrame, parts: Mapping[str, pd.DataFrame], id_column: str) -> list[str]:
+def _problems(frame: pd.DataFrame, parts: Mapping[str, pd.DataFrame], key: str) -> list[str]:
     problems = []
-    repeated = int(frame[id_column].duplicated().sum())
+    repeated = int(frame[key].duplicated().sum())
     if repeated:
         problems.append(f"{repeated} rows repeat an id of the data set: ids must be unique")
-    dealt = pd.concat([part[id_column] for part in parts.values()])
-    times = dealt.value_counts().reindex(frame[id_column].unique(), fill_value=0)
+    dealt = pd.concat([part[key] for part in parts.values()])
+    times = dealt.value_counts().reindex(frame[key].unique(), fill_value=0)
     if doubled := int((times > 1).sum()):
         problems.append(f"{doubled} ids were dealt more than once")
     if lost := int((times == 0).sum()):
         problems.append(f"{lost} ids were dealt to no hospital")
-    if strange := int((~dealt.isin(frame[id_column])).sum()):
+    if strange := int((~dealt.isin(frame[key])).sum()):
         problems.append(f"{strange} dealt rows are not in the data set")
     if len(dealt) != len(frame):
         problems.append(f"{len(dealt)} rows were dealt out of {len(frame)}")

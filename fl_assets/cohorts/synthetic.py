@@ -36,7 +36,7 @@ class NoRecipeError(FlAssetsError):
 
 
 def generate(spec: CohortSpec, rows: int = 5110, seed: int = 0) -> pd.DataFrame:
-    """Draw rows as the cohort's data file would hold them.
+    """Draw rows of a cohort; :func:`fl_assets.cohorts.writer.write_file` makes a file of them.
 
     Args:
         spec: the cohort, with its ``synthetic`` recipe.
@@ -45,8 +45,9 @@ def generate(spec: CohortSpec, rows: int = 5110, seed: int = 0) -> pd.DataFrame:
             the label's intercept is solved on rows of its own.
 
     Returns:
-        ``[rows, len(spec.file_columns)]``, all text: decimal numbers without trailing zeros, flags
-        and label ``0`` or ``1``, missing values by their marker, ids unique integers.
+        ``[rows, len(spec.frame_columns)]``, all text: decimal numbers without trailing zeros, flags
+        and label ``0`` or ``1``, categories by name, missing values by their marker, ids (and the
+        keys of a cohort without ids) unique integers.
 
     Raises:
         NoRecipeError: the cohort has no ``synthetic`` section.
@@ -63,8 +64,8 @@ def generate(spec: CohortSpec, rows: int = 5110, seed: int = 0) -> pd.DataFrame:
     risk = expit(sample.score(recipe.label, _solve_intercept(recipe, spec)))
     sample.columns[spec.label.column] = (random.random(rows) < risk).astype(np.float64)
 
-    frame = pd.DataFrame({spec.id_column: _text(ids)})
-    for name in spec.file_columns[1:]:
+    frame = pd.DataFrame({spec.key_column: _text(ids)})
+    for name in spec.frame_columns[1:]:
         frame[name] = sample.text(name)
     for missing in recipe.missing:
         rate = expit(sample.score(missing.score.by, missing.score.base))

@@ -105,6 +105,7 @@ def _check_missing(recipe: SyntheticRecipe, spec: CohortSpec, values: Values) ->
             raise ValueError(f"{where}: not among the cohort's columns")
         if not spec.column(missing.name).nullable:
             raise ValueError(f"{where}: the column is not nullable")
-        if missing.marker not in spec.missing_markers:
+        markers = spec.missing_markers + spec.column(missing.name).missing_markers
+        if missing.marker not in markers:
             raise ValueError(f"{where}.marker: {missing.marker!r} not among missing_markers")
         _check_effects(missing.score.by, values, where)

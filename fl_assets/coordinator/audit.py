@@ -97,9 +97,9 @@ class MembershipAudit(StrictModel):
         return next(f for f in positives if f.attack is Attack.LIKELIHOOD_RATIO)
 
     @property
-    def epsilon(self) -> float:
-        """Largest lower bound that an attack on the model shows."""
-        return max((f.result.epsilon for f in self.of("candidate") if f.result), default=0.0)
+    def epsilon(self) -> float | None:
+        """Largest lower bound that an attack on the model shows, None where there was no attack."""
+        return max((f.result.epsilon for f in self.of("candidate") if f.result), default=None)
 
 
 def audit_key(recipe: str) -> str:

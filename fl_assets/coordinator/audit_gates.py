@@ -35,14 +35,14 @@ def exposure_gates(audit: MembershipAudit, limit: float) -> list[GateResult]:
     Chance alone puts an estimate above any limit now and then, so what counts is what is shown: the
     whole interval above the limit, the lower bound of epsilon above the claim.
     """
-    claim = audit.claimed_epsilon
+    claim, found = audit.claimed_epsilon, audit.epsilon
     return [
         *(_exposure(audit, group, limit) for group in GROUPS),
         GateResult(
             gate="epsilon that an attack shows",
             asked="no claim" if claim is None else f"at most {claim:g}",
-            found=f"{audit.epsilon:.2f}",
-            passed=claim is None or audit.epsilon <= claim,
+            found="not available" if found is None else f"{found:.2f}",
+            passed=claim is None or found is None or found <= claim,
         ),
     ]
 

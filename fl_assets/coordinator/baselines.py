@@ -35,6 +35,12 @@ class CentralisedBaseline(StrictModel):
     tried: int
     evaluation: ModelEvaluation
 
+    @property
+    def auroc(self) -> float | None:
+        """On the pooled test rows; None where they are of one class."""
+        pooled = self.evaluation.pooled
+        return None if pooled is None else pooled.auroc
+
 
 class CentralisedBaselines(StrictModel):
     """All of them, by name, from the emptiest to the richest."""

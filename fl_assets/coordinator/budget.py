@@ -81,7 +81,7 @@ def open_ledger(settings: Settings, hospital: str) -> Ledger:
     Raises:
         UnknownHospitalError: there is no such hospital.
     """
-    settings.consortium.hospital(hospital)
+    settings.whole_consortium.hospital(hospital)
     witness = load_witness(settings.coordinator_store(), hospital)
     store = settings.site_store(hospital)
     return Ledger(store, hospital, [] if witness is None else [witness])

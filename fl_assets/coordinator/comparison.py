@@ -109,6 +109,8 @@ def _local(settings: Settings) -> Iterator[ComparedModel]:
     for name in ready_sites(settings):
         if settings.consortium.simulated:
             alone = fit_local(settings.site_store(name), preprocessor, SEED)
+            if alone is None:
+                continue
             evaluation = evaluate_everywhere(
                 settings,
                 f"{name} alone",

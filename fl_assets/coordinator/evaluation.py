@@ -59,6 +59,11 @@ class ModelEvaluation(StrictModel):
             ]
         )
 
+    def behind(self, metric: str) -> int:
+        """Return at how many hospitals a metric exists, over which :meth:`mean` is taken."""
+        found = [site.evaluation for site in self.sites.values() if site.evaluation is not None]
+        return sum(getattr(evaluation, metric) is not None for evaluation in found)
+
     @property
     def gain_over_age_only(self) -> float | None:
         """Mean AUROC minus the AUROC of age alone, over hospitals where both exist."""
@@ -156,13 +161,15 @@ def evaluate_pooled(
     preprocessor: Preprocessor,
     scorer: Scorer,
     threshold: float | None,
-) -> Evaluation:
-    """Evaluate a model on the test rows of all simulated hospitals together.
+) -> Evaluation | None:
+    """Evaluate a model on the test rows of all simulated hospitals together; None without any.
 
     Raises:
         NotSimulatedError: the consortium is real.
     """
     frame = pooled(settings.consortium, stores, "test")
+    if frame.empty:
+        return None
     y = labels(frame, preprocessor.cohort)
     scores = scorer(preprocessor.transform(frame))
     return evaluate(y, scores, threshold, settings.consortium.minimum_cell)
@@ -209,6 +216,7 @@ def log_evaluation(settings: Settings, recipe: str, found: ModelEvaluation) -> R
     """
     release = load_release(settings.coordinator_store(), recipe)
     figures = {f"test/{metric}": found.mean(metric) for metric in _LOGGED}
+    figures["test/hospitals_behind_auroc"] = float(found.behind(Metric.AUROC))
     for name, site in found.sites.items():
         if site.evaluation is not None:
             figures |= {f"{name}/test/{m}": getattr(site.evaluation, m) for m in _LOGGED}

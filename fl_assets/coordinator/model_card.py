@@ -18,9 +18,11 @@ def model_card(settings: Settings, decision: Promotion, found: ModelEvaluation) 
     release, cohort = decision.candidate, settings.cohort
     sites = "\n".join(
         f"| {name} | {e.n} | {e.positives} | {interval(e)} | {e.brier:.4f} | {e.ece:.4f} |"
-        for name, site in found.sites.items()
         if (e := site.evaluation) is not None
+        else f"| {name} | too few | n/a | n/a | n/a | n/a |"
+        for name, site in found.sites.items()
     )
+    behind = f"{found.behind(Metric.AUROC)} of {len(found.sites)} hospitals"
     gates = "\n".join(
         f"| {g.gate} | {g.asked} | {g.found} | {'passed' if g.passed else 'FAILED'} |"
         for g in decision.gates
@@ -38,7 +40,7 @@ rows stayed at their hospitals.
 `{cohort.label.column}` and a flag from {release.threshold:.4f} up, the operating point that leaves
 a fifth of the healthy above it on validation rows.
 
-**How good.** Mean AUROC over hospitals {_show(auroc)}, {_show(age, sign=True)} over age
+**How good.** Mean AUROC over {behind} {_show(auroc)}, {_show(age, sign=True)} over age
 alone.{noise}
 
 | hospital | test rows | positives | AUROC [95 %] | Brier | ECE |

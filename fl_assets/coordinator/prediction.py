@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
+from fl_assets.coordinator import withdrawal
+from fl_assets.coordinator.lineage import open_registry
 from fl_assets.errors import BadDataError, FlAssetsError
 from fl_assets.settings import Settings
-from fl_assets.tracking.models import Registry
-from fl_assets.tracking.runs import Tracking
+from fl_assets.tracking.models import CHAMPION, LoadedModel, NoChampionError
 
 
 class NoSuchModelError(FlAssetsError):
@@ -33,18 +34,13 @@ def score(settings: Settings, frame: pd.DataFrame, version_or_alias: str) -> pd.
     Raises:
         NoChampionError: the champion was asked for and there is none.
         NoSuchModelError: no such version or alias.
+        WithdrawnDataError: it has data of a hospital that has withdrawn.
         CannotScoreError: a column is missing, empty or of an unknown category.
     """
     from mlflow.exceptions import MlflowException
 
     spec = settings.cohort
-    tracking = Tracking(settings.tracking_uri, settings.consortium.name)
-    try:
-        model = Registry(tracking, settings.model_name).load(version_or_alias)
-    except MlflowException as error:
-        raise NoSuchModelError(
-            f"{settings.model_name} has no version or alias {version_or_alias!r}: see `fla status`"
-        ) from error
+    model = _load(settings, version_or_alias)
     columns = [name for name in spec.column_names if name in frame.columns]
     whole = {c.name: "int64" for c in spec.columns if c.kind == "flag" and not c.nullable}
     try:
@@ -55,6 +51,22 @@ def score(settings: Settings, frame: pd.DataFrame, version_or_alias: str) -> pd.
     if spec.id_column in frame.columns:
         scored.insert(0, spec.id_column, frame[spec.id_column].to_numpy())
     return pd.DataFrame(scored)
+
+
+def _load(settings: Settings, version_or_alias: str) -> LoadedModel:
+    registry = open_registry(settings)
+    found = registry.find(version_or_alias)
+    if found is None and version_or_alias == CHAMPION:
+        raise NoChampionError(registry.name, withdrawal.champion_lost(settings))
+    if found is None:
+        raise NoSuchModelError(
+            f"{registry.name} has no version or alias {version_or_alias!r}: see `fla status`"
+        )
+    left = found.tags.get(withdrawal.TAG)
+    if left is not None:
+        cure = "use the champion, or a version that was trained without"
+        raise withdrawal.WithdrawnDataError(str(found.version), left.split(", "), cure)
+    return registry.load(version_or_alias)
 
 
 def _first_line(error: Exception) -> str:

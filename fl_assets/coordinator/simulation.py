@@ -7,6 +7,7 @@ import hashlib
 import pandas as pd
 
 from fl_assets.cohorts.spec import CohortSpec
+from fl_assets.cohorts.writer import write_file
 from fl_assets.site.intake import INCOMING
 from fl_assets.storage import SiteStore
 
@@ -19,8 +20,7 @@ def upload(store: SiteStore, rows: pd.DataFrame, spec: CohortSpec) -> str:
     The object is named by its content, so dealing the same rows again leaves it alone; what an
     earlier simulation dealt is removed, since another data set's rows would mix with these.
     """
-    text = rows.to_csv(index=False, na_rep=spec.missing_markers[0], lineterminator="\n")
-    data = text.encode()
+    data = write_file(rows, spec)
     version = hashlib.sha256(data).hexdigest()[:16]
     key = f"{PREFIX}{version}.csv"
     if not store.exists(key):

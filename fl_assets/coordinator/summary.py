@@ -39,7 +39,7 @@ def comparison_table(comparison: Comparison) -> Table:
             [
                 row.evaluation.model,
                 row.kind,
-                interval(found) if found else _figure(row.evaluation.mean(Metric.AUROC)),
+                interval(found) if found else _mean(row.evaluation),
                 *(_figure(_value(row, found, metric)) for metric in _COLUMNS.values()),
             ]
         )
@@ -65,6 +65,13 @@ _COLUMNS = {
 
 def _value(row: ComparedModel, found: Evaluation | None, metric: Metric) -> float | None:
     return getattr(found, metric) if found else row.evaluation.mean(metric)
+
+
+def _mean(found: ModelEvaluation) -> str:
+    """Return the mean AUROC, and where it does not exist at every hospital, over how many."""
+    behind, asked = found.behind(Metric.AUROC), len(found.sites)
+    over = f" ({behind} of {asked} hospitals)" if 0 < behind < asked else ""
+    return _figure(found.mean(Metric.AUROC)) + over
 
 
 def _figure(value: float | None) -> str:
@@ -108,18 +115,15 @@ def evaluation_table(found: ModelEvaluation) -> Table:
     return Table(
         f"{found.model} on the test rows{_with_noise(found)}",
         ["hospital", "rows", "positives", "AUROC [95 %]", *_COLUMNS],
-        [
-            [
-                name,
-                e.n,
-                e.positives,
-                interval(e),
-                *(_figure(getattr(e, m)) for m in _COLUMNS.values()),
-            ]
-            for name, e in shown.items()
-            if e is not None
-        ],
+        [_evaluation_row(name, evaluation) for name, evaluation in shown.items()],
     )
+
+
+def _evaluation_row(name: str, found: Evaluation | None) -> list[Cell]:
+    if found is None:
+        return [name, "too few", "n/a", "n/a", *["n/a"] * len(_COLUMNS)]
+    figures = [_figure(getattr(found, metric)) for metric in _COLUMNS.values()]
+    return [name, found.n, found.positives, interval(found), *figures]
 
 
 def _with_noise(found: ModelEvaluation) -> str:

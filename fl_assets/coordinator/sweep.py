@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, create_trial
 from fl_assets.config import ConfigFileError, StrictModel
 from fl_assets.coordinator import documents
 from fl_assets.coordinator.preprocessors import load_preprocessors
-from fl_assets.coordinator.training import NoSiteReadyError, ready_sites, validation_auroc
+from fl_assets.coordinator.training import NoSiteReadyError, training_sites, validation_auroc
 from fl_assets.federation.job import FederationError, FederationHistory, FederationJob
 from fl_assets.federation.recipe import Recipe
 from fl_assets.federation.runtimes.inprocess import InProcessRuntime
@@ -99,7 +99,7 @@ def search(
         NoSiteReadyError: no hospital has partitions.
         SweepError: every trial failed.
     """
-    if not ready_sites(settings):
+    if not training_sites(settings):
         raise NoSiteReadyError("no hospital has partitions: run `fla demo` first")
     store = settings.coordinator_store()
     inputs = _inputs(settings, sweep, base)
@@ -123,7 +123,7 @@ def search(
 def _inputs(settings: Settings, sweep: Sweep, base: Recipe) -> str:
     """Hash of all that a trial depends on; the number of trials is no such thing."""
     preprocessors = load_preprocessors(settings.coordinator_store())
-    versions = {name: m.version for name, m in sorted(ready_sites(settings).items())}
+    versions = {name: m.version for name, m in sorted(training_sites(settings).items())}
     asked = sweep.model_dump_json(exclude={"description", "trials"})
     parts = [_CODE_VERSION, asked, base.hash, preprocessors.version, versions]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
@@ -186,11 +186,13 @@ def _train(settings: Settings, recipe: Recipe, number: int, inputs: str) -> Fede
     preprocessors = load_preprocessors(settings.coordinator_store())
     # Nobody wants the models of a search, so they do not outlive it.
     with tempfile.TemporaryDirectory() as scratch:
+        sites = training_sites(settings)
         job = FederationJob(
             run=f"sweep-{inputs}-{number:05d}",
             recipe=recipe,
             preprocessor=preprocessors.of(recipe),
-            sites={name: settings.site_uri(name) for name in ready_sites(settings)},
+            sites={name: settings.site_uri(name) for name in sites},
+            access={name: settings.site_access(name) for name in sites},
             output=Path(scratch).as_uri(),
             resume=False,
         )

@@ -54,6 +54,15 @@ def ready_sites(settings: Settings) -> dict[str, PartitionManifest]:
     return ready
 
 
+def training_sites(settings: Settings) -> dict[str, PartitionManifest]:
+    """Return the partition manifest of every hospital that has a training row.
+
+    One with so few patients that none of them fell into that part is evaluated like the others.
+    """
+    ready = ready_sites(settings)
+    return {name: manifest for name, manifest in ready.items() if manifest.files["train"].rows}
+
+
 def train(
     settings: Settings,
     recipe: Recipe,
@@ -62,7 +71,7 @@ def train(
     *,
     fresh: bool = False,
 ) -> ReleaseRecord:
-    """Train a recipe at every hospital that has partitions, and register the model.
+    """Train a recipe at every hospital that has training rows, and register the model.
 
     A run is named by what goes into it. Where a run of the same name finished before, its stored
     result and its registered version are used again: doing it twice gives nothing new, or would
@@ -78,14 +87,14 @@ def train(
             A private recipe draws new noise then and is charged anew.
 
     Raises:
-        NoSiteReadyError: fewer hospitals than the quorum have partitions.
+        NoSiteReadyError: fewer hospitals than the quorum have training rows.
         FederationError: the training failed.
         TrackingError: MLflow could not be reached; the result is kept.
     """
-    sites = ready_sites(settings)
+    sites = training_sites(settings)
     if not sites or len(sites) < (recipe.quorum or 1):
         raise NoSiteReadyError(
-            f"recipe {recipe.name} needs {recipe.quorum or 1} hospitals with partitions, "
+            f"recipe {recipe.name} needs {recipe.quorum or 1} hospitals with training rows, "
             f"{len(sites)} have them: materialise hospital_partitions"
         )
     store = settings.coordinator_store()
@@ -119,6 +128,7 @@ def train(
             metrics_port=settings.metrics_port,
             resume=not fresh,
             witnesses=load_witnesses(store, sites),
+            access={name: settings.site_access(name) for name in sites},
             budgets={name: settings.consortium.budget(name) for name in sites},
         )
         result = None if fresh else _stored_result(store, run)
@@ -145,21 +155,7 @@ def is_current(settings: Settings, recipe: Recipe, release: ReleaseRecord) -> bo
     """Tell whether a release is what training the recipe on today's partitions would give."""
     store = settings.coordinator_store()
     preprocessor = load_preprocessors(store).of(recipe)
-    return release.run == run_name(store, recipe, preprocessor, ready_sites(settings))
-
-
-def is_unfinished(settings: Settings, recipe: Recipe) -> bool:
-    """Tell whether a private recipe was to be trained anew and that was cut off.
-
-    Training it then goes on with that run, which the hospitals have reserved for.
-    """
-    if recipe.privacy is None:
-        return False
-    try:
-        release = load_release(settings.coordinator_store(), recipe.name)
-    except ObjectNotFoundError:
-        return False
-    return not is_current(settings, recipe, release)
+    return release.run == run_name(store, recipe, preprocessor, training_sites(settings))
 
 
 def _registered_before(store: SiteStore, registry: Registry, run: str) -> ReleaseRecord | None:

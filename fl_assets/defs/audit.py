@@ -56,7 +56,7 @@ def audit_assets(
             data_version=dg.DataVersion(found.fingerprint),
             metadata={
                 "model": f"{release.model} version {release.version}",
-                "epsilon_shown": found.epsilon,
+                "epsilon_shown": "n/a" if found.epsilon is None else found.epsilon,
                 "attacks": table(audit_table(found)),
                 "attack_roc": picture(plot),
             },

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from fl_assets.defs.automation import refresh_condition
 from fl_assets.defs.common import (
     COORDINATOR,
     DEMO,
@@ -21,6 +22,7 @@ def baseline_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     @dg.asset(
         deps=["hospital_partitions"],
         partitions_def=HOSPITALS,
+        automation_condition=refresh_condition(),
         backfill_policy=dg.BackfillPolicy.multi_run(1),
         group_name="baselines",
         kinds={"sklearn"},
@@ -37,19 +39,23 @@ def baseline_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         from fl_assets.coordinator.comparison import local_key
         from fl_assets.learning.features import Preprocessor
         from fl_assets.reporting.text import interval
-        from fl_assets.site.evaluation import evaluate_model, fit_local
+        from fl_assets.site.evaluation import evaluate_model, fit_local, not_evaluated
 
         settings, hospital = platform.settings, context.partition_key
         store, preprocessor = settings.site_store(hospital), Preprocessor.public(settings.cohort)
         with failing_clearly():
             alone = fit_local(store, preprocessor, SEED)
-            found = evaluate_model(
-                store,
-                preprocessor,
-                alone.scores,
-                threshold=None,
-                minimum=settings.consortium.minimum_cell,
-                run=context.run.run_id,
+            found = (
+                not_evaluated(store)
+                if alone is None
+                else evaluate_model(
+                    store,
+                    preprocessor,
+                    alone.scores,
+                    threshold=None,
+                    minimum=settings.consortium.minimum_cell,
+                    run=context.run.run_id,
+                )
             )
             documents.save(settings.coordinator_store(), local_key(hospital), found)
         return dg.MaterializeResult(
@@ -57,7 +63,7 @@ def baseline_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             metadata={
                 "auroc": interval(found.evaluation),
                 "test_positives": found.evaluation.positives if found.evaluation else "n/a",
-                "chosen": count_table(alone.params, "parameter", "value"),
+                "chosen": count_table(alone.params if alone else {}, "parameter", "value"),
             },
         )
 
@@ -84,11 +90,8 @@ def baseline_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
         with failing_clearly():
             models = fit_centralised(platform.settings).models
-        areas = {
-            name: model.evaluation.pooled.auroc or 0.0
-            for name, model in models.items()
-            if model.evaluation.pooled is not None
-        }
+        areas = {name: model.auroc for name, model in models.items()}
+        better, age = areas["logistic_regression"], areas["age_only"]
         versions = {h: s.partitions for h, s in models["age_only"].evaluation.sites.items()}
         return dg.MaterializeResult(
             data_version=dg.DataVersion("-".join(v[:8] for v in versions.values())),
@@ -104,9 +107,9 @@ def baseline_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             check_results=[
                 dg.AssetCheckResult(
                     check_name="beats_age_only",
-                    passed=areas["logistic_regression"] > areas["age_only"],
+                    passed=better is not None and age is not None and better > age,
                     severity=dg.AssetCheckSeverity.WARN,
-                    metadata=areas,
+                    metadata={n: "n/a" if area is None else area for n, area in areas.items()},
                 )
             ],
         )

@@ -175,7 +175,7 @@ def federation_assets(
                 "dropouts": dropouts,
                 "threshold": release.threshold,
                 "privacy": release.privacy,
-                "validation_auroc": history.rounds[-1].validation_auroc or "n/a",
+                "validation_auroc": _or_none(history.rounds[-1].validation_auroc),
                 "history": picture(plot),
                 "release_record": dg.MetadataValue.json(release.model_dump(mode="json")),
             },
@@ -223,8 +223,9 @@ def federation_assets(
         return dg.MaterializeResult(
             data_version=dg.DataVersion(found.fingerprint),
             metadata={
-                "mean_auroc": auroc if auroc is not None else "n/a",
-                "mean_ece": ece if ece is not None else "n/a",
+                "mean_auroc": _or_none(auroc),
+                "hospitals_behind_auroc": f"{found.behind(Metric.AUROC)} of {len(found.sites)}",
+                "mean_ece": _or_none(ece),
                 **_evaluation_metadata(found),
                 **({"personal": table(personal)} if personal else {}),
                 **{plot.name: picture(plot) for plot in plots},
@@ -242,6 +243,10 @@ def federation_assets(
         )
 
     return [preprocessor, recipe, federated_model, federated_evaluation]
+
+
+def _or_none(figure: float | None) -> float | str:
+    return "n/a" if figure is None else figure
 
 
 def _fell(first: float | None, last: float | None) -> bool:

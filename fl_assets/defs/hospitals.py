@@ -1,16 +1,26 @@
 """What happens at one hospital after an upload: records, partitions, profile."""
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from fl_assets.defs.common import SITE, count_table, digest, failing_clearly, picture
+from fl_assets.defs.automation import refresh_condition
+from fl_assets.defs.common import (
+    SITE,
+    count_table,
+    digest,
+    failing_clearly,
+    markdown_table,
+    picture,
+)
 from fl_assets.defs.partitions import HOSPITALS
 from fl_assets.defs.resources import Platform
 from fl_assets.settings import Settings
 
 if TYPE_CHECKING:
     from fl_assets.cohorts.spec import CohortSpec
+    from fl_assets.site.intake import Upload
     from fl_assets.site.profile import HospitalProfile
 
 
@@ -24,6 +34,8 @@ def hospital_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     disclosure = str(consortium.minimum_cell) if epsilon is None else f"epsilon-{epsilon:g}"
     # One hospital = one run = one retry unit = one set of credentials.
     one_run_each = dg.BackfillPolicy.multi_run(1)
+    # Nobody asks again for what automation asked for. Bad data are never retried.
+    soon_again = dg.RetryPolicy(max_retries=2, delay=2)
 
     @dg.asset(
         deps=["hospital_uploads"] if settings.consortium.simulated else [],
@@ -32,9 +44,10 @@ def hospital_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         group_name="hospital",
         kinds={"parquet", "pandera"},
         owners=SITE,
-        code_version=f"1.{contract}",
+        code_version=f"2.{contract}.{digest(consortium.intake)}",
         description="All accepted uploads of the hospital, validated and deduplicated by id "
-        "(latest wins), quarantine beside it.",
+        "(latest wins), quarantine beside it. Uploads with too many bad rows block it: the records "
+        "stay as they are.",
         check_specs=[
             dg.AssetCheckSpec(
                 "rows_accounted_for",
@@ -47,26 +60,41 @@ def hospital_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 asset="hospital_records",
                 description="No uploaded file was refused as a whole.",
             ),
+            dg.AssetCheckSpec(
+                "uploads_unblocked",
+                asset="hospital_records",
+                description="No upload keeps the records from changing.",
+            ),
         ],
     )
     def hospital_records(
         context: dg.AssetExecutionContext, platform: Platform
-    ) -> dg.MaterializeResult:
-        from fl_assets.site.intake import collect_records
+    ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+        from fl_assets.site.intake import BlockedUploadsError, collect_records
 
         settings = platform.settings
+        store = settings.site_store(context.partition_key)
         with failing_clearly():
-            manifest = collect_records(settings.site_store(context.partition_key), settings.cohort)
+            try:
+                manifest = collect_records(store, settings.cohort, settings.consortium.intake)
+            except BlockedUploadsError as error:
+                yield dg.AssetCheckResult(
+                    check_name="uploads_unblocked",
+                    passed=False,
+                    description=f"{len(error.blocked)} uploads block the records",
+                    metadata={"blocked": count_table(error.blocked, "upload", "reason")},
+                )
+                raise
         counts = manifest.counts
         refused = {u.key: u.refused for u in manifest.uploads if u.refused}
-        return dg.MaterializeResult(
+        yield dg.MaterializeResult(
             data_version=dg.DataVersion(manifest.version),
             metadata={
                 "rows_in": counts.rows_in,
                 "dagster/row_count": counts.accepted,
                 "quarantined": counts.quarantined,
                 "duplicates": counts.duplicates,
-                "uploads": len(manifest.uploads),
+                "uploads": _upload_table(manifest.uploads),
                 "quarantine_reasons": count_table(manifest.reasons, "reason", "rows"),
             },
             check_results=[
@@ -82,12 +110,15 @@ def hospital_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                     description=f"{len(refused)} of {len(manifest.uploads)} uploads were refused",
                     metadata={"refused": count_table(refused, "upload", "reason")},
                 ),
+                dg.AssetCheckResult(check_name="uploads_unblocked", passed=True),
             ],
         )
 
     @dg.asset(
         deps=[hospital_records],
         partitions_def=HOSPITALS,
+        automation_condition=refresh_condition(),
+        retry_policy=soon_again,
         backfill_policy=one_run_each,
         group_name="hospital",
         kinds={"parquet"},
@@ -138,6 +169,8 @@ def hospital_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     @dg.asset(
         deps=[hospital_partitions],
         partitions_def=HOSPITALS,
+        automation_condition=refresh_condition(),
+        retry_policy=soon_again,
         backfill_policy=one_run_each,
         group_name="hospital",
         kinds={"json"},
@@ -172,6 +205,16 @@ def hospital_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         )
 
     return [hospital_records, hospital_partitions, hospital_profile]
+
+
+def _upload_table(uploads: "Iterable[Upload]") -> dg.MarkdownMetadataValue:
+    return markdown_table(
+        ["upload", "rows in", "accepted", "in quarantine", "duplicates", "refused"],
+        [
+            (u.key, u.rows_in, u.accepted, u.quarantined, u.duplicates, u.refused or "")
+            for u in uploads
+        ],
+    )
 
 
 def _profile_plots(

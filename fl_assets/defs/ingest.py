@@ -38,8 +38,10 @@ SYNTHETIC_SEED = 0
 def ingest_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     """Return ``raw_dataset``, ``validated_dataset`` and ``hospital_uploads``."""
     contract = settings.cohort.version
-    shares = [f"{hospital.name}{hospital.share}" for hospital in settings.consortium.hospitals]
-    dealing = digest(settings.consortium.simulation, *shares)
+    shares = [
+        f"{hospital.name}{hospital.share}" for hospital in settings.whole_consortium.hospitals
+    ]
+    dealing = digest(settings.whole_consortium.simulation, *shares)
 
     @dg.asset(
         group_name="ingest",
@@ -154,7 +156,7 @@ def ingest_assets(settings: Settings) -> list[dg.AssetsDefinition]:
             data_version=dg.DataVersion(version),
             metadata={
                 "dagster/row_count": len(mine),
-                "split": settings.consortium.simulation.split,
+                "split": settings.whole_consortium.simulation.split,
                 "notes": "; ".join(dealt.notes) or "none",
                 **metadata,
             },
@@ -174,7 +176,7 @@ def _dealt(settings: Settings) -> "_Dealt":
     """Return the validated rows, their split and what there is to show of it."""
     data = settings.coordinator_store().get(VALIDATED)
     sha256 = hashlib.sha256(data).hexdigest()
-    return _deal_once(settings, sha256, settings.cohort.version, settings.consortium)
+    return _deal_once(settings, sha256, settings.cohort.version, settings.whole_consortium)
 
 
 # The main job asks for the same split hospital by hospital, and with many hospitals it takes longer
@@ -205,7 +207,7 @@ def _counts_metadata(checked: "Checked") -> dict[str, dg.MetadataValue | int]:
     }
 
 
-def _report_metadata(report: "DataReport") -> dict[str, dg.MetadataValue | float]:
+def _report_metadata(report: "DataReport") -> dict[str, dg.MetadataValue | float | str]:
     from fl_assets.reporting import data_plots
     from fl_assets.reporting.html import Picture
 
@@ -213,7 +215,7 @@ def _report_metadata(report: "DataReport") -> dict[str, dg.MetadataValue | float
     units = {name: n.unit for name, n in report.numbers.items()}
     outliers = {name: n.below + n.above for name, n in report.numbers.items()}
     return {
-        "label_rate": report.label_rate or 0.0,
+        "label_rate": "n/a" if report.label_rate is None else report.label_rate,
         "outliers": count_table(outliers, "column", "rows beyond the public clip range"),
         "missingness": picture(
             Picture(data_plots.missingness(report.missing, report.rows), "Missing values")

@@ -29,16 +29,49 @@ def moved_on(instance: dg.DagsterInstance, settings: Settings, asset: str, hospi
     return found is not None and found != _recorded(instance, asset, hospital)
 
 
-def training_unfinished(settings: Settings, recipe: str) -> bool:
-    """Tell whether a private recipe's new training was cut off, which Dagster knows as failed."""
-    from fl_assets.coordinator.training import is_unfinished
+def inputs_changed(settings: Settings, asset: str, partition: str | None) -> bool:
+    """Tell whether an asset would be made of something else now, where Dagster cannot know.
+
+    A hospital that withdrew takes its partition away, which changes no version of what is left.
+    And of a private recipe whose new training was cut off Dagster knows the failure alone.
+    """
+    try:
+        return asset in _INPUTS and _INPUTS[asset](settings, str(partition))
+    except FlAssetsError:
+        # Its own step says what is wrong.
+        return False
+
+
+def _other_training(settings: Settings, recipe: str) -> bool:
+    from fl_assets.coordinator.training import is_current, load_release
     from fl_assets.federation.recipe import load_recipe
 
-    try:
-        return is_unfinished(settings, load_recipe(settings.recipes / f"{recipe}.yaml"))
-    except FlAssetsError:
-        # The recipe's own step says what is wrong with it.
-        return False
+    release = load_release(settings.coordinator_store(), recipe)
+    return not is_current(settings, load_recipe(settings.recipes / f"{recipe}.yaml"), release)
+
+
+def _other_profiles(settings: Settings, _: str) -> bool:
+    from fl_assets.coordinator.preprocessors import load_preprocessors
+    from fl_assets.coordinator.training import ready_sites
+
+    built = load_preprocessors(settings.coordinator_store())
+    return built.profiles.keys() != ready_sites(settings).keys()
+
+
+def _other_rows(settings: Settings, _: str) -> bool:
+    from fl_assets.coordinator.baselines import load_centralised
+    from fl_assets.coordinator.training import ready_sites
+
+    models = load_centralised(settings.coordinator_store()).models.values()
+    present = ready_sites(settings).keys()
+    return any(model.evaluation.sites.keys() != present for model in models)
+
+
+_INPUTS = {
+    "federated_model": _other_training,
+    "preprocessor": _other_profiles,
+    "centralized_baseline": _other_rows,
+}
 
 
 def ledger_version(head: LedgerHead | None) -> str:

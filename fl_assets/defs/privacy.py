@@ -13,7 +13,7 @@ from fl_assets.settings import Settings
 
 def privacy_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     """Return ``privacy_ledger``."""
-    consortium = settings.consortium
+    consortium = settings.whole_consortium
     budgets = digest(*map(consortium.budget, consortium.hospital_names))
 
     @dg.asset(
@@ -49,6 +49,7 @@ def privacy_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         )
         from fl_assets.coordinator.witnesses import save_witness
         from fl_assets.privacy.ledger_chain import LedgerDamagedError
+        from fl_assets.site.egress import EgressLog
 
         settings, hospital = platform.settings, context.partition_key
         with failing_clearly():
@@ -61,6 +62,9 @@ def privacy_assets(settings: Settings) -> list[dg.AssetsDefinition]:
                 )
                 raise
             lines = ledger_lines(ledger.entries(), found.delta)
+            shown = found.model_dump_json() + "".join(line.model_dump_json() for line in lines)
+            log = EgressLog(settings.site_store(hospital))
+            log.release("ledger", context.run.run_id, shown.encode(), "budget and entries")
             save_witness(settings.coordinator_store(), hospital, found.head)
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(ledger_version(found.head)),

@@ -79,7 +79,7 @@ class _Site:
     """A hospital in one run: its part in it, and its egress log."""
 
     def __init__(self, asked: _Asked) -> None:
-        store = open_store(asked.config.store)
+        store = open_store(asked.config.store, asked.config.access)
         self.asked = asked
         self._egress = EgressLog(store)
         self.recipe = Recipe.model_validate_json(asked.recipe)

@@ -18,7 +18,7 @@ from fl_assets.federation.site_config import SiteConfig
 from fl_assets.federation.statement import PrivacyStatement
 from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.weights import Weights, weights_from_bytes, weights_to_bytes
-from fl_assets.storage import SiteStore
+from fl_assets.storage import Access, SiteStore
 
 
 class FederationError(FlAssetsError):
@@ -42,7 +42,7 @@ class FederationJob(StrictModel):
         keep_checkpoints: of the last rounds; older ones are deleted, and all when the run ends.
         witnesses: the head of each hospital's ledger that the coordinator saw last, as JSON. A
             ledger without it was rolled back, and its site refuses.
-        budgets, noise_seed: for the nodes of hospitals that this machine plays, see
+        access, budgets, noise_seed: for the nodes of hospitals that this machine plays, see
             :class:`fl_assets.federation.site_config.SiteConfig`; no message carries them. Without
             a budget of its own such a hospital allows unprotected runs.
     """
@@ -59,6 +59,7 @@ class FederationJob(StrictModel):
     resume: bool = True
     keep_checkpoints: Annotated[int, Field(ge=1)] = 2
     witnesses: dict[str, str] = Field(default={})
+    access: dict[str, Access] = Field(default={})
     budgets: dict[str, PrivacyBudget] = Field(default={})
     noise_seed: int | None = None
 
@@ -88,6 +89,7 @@ class FederationJob(StrictModel):
             name: SiteConfig(
                 hospital=name,
                 store=store,
+                access=self.access.get(name, Access()),
                 budget=self.budgets.get(name, PrivacyBudget(unprotected_runs=True)),
                 noise_seed=self.noise_seed,
             )

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 from fl_assets.config import StrictModel
 from fl_assets.consortium import PrivacyBudget
+from fl_assets.storage import Access
 
-_HOSPITAL, _STORE, _BUDGET, _NOISE_SEED = "hospital", "store", "budget", "noise-seed"
+_HOSPITAL, _STORE, _ACCESS = "hospital", "store", "access"
+_BUDGET, _NOISE_SEED = "budget", "noise-seed"
 
 
 class SiteConfig(StrictModel):
@@ -16,6 +18,7 @@ class SiteConfig(StrictModel):
     Attributes:
         hospital: its name.
         store: URI of its store.
+        access: as whom its code opens the store.
         budget: what its patients may be exposed to. A node without one trains nothing that is
             not protected, and that up to the default cap.
         noise_seed: makes the noise predictable, and so worthless, for tests and benchmarks; the
@@ -24,6 +27,7 @@ class SiteConfig(StrictModel):
 
     hospital: str
     store: str
+    access: Access = Access()
     budget: PrivacyBudget = PrivacyBudget()
     noise_seed: int | None = None
 
@@ -32,6 +36,7 @@ class SiteConfig(StrictModel):
         node = {
             _HOSPITAL: self.hospital,
             _STORE: self.store,
+            _ACCESS: self.access.model_dump_json(),
             _BUDGET: self.budget.model_dump_json(),
         }
         return node if self.noise_seed is None else {**node, _NOISE_SEED: str(self.noise_seed)}
@@ -39,10 +44,11 @@ class SiteConfig(StrictModel):
     @classmethod
     def of_node(cls, node: Mapping[str, object]) -> SiteConfig:
         """Read Flower's flat form."""
-        budget, seed = node.get(_BUDGET), node.get(_NOISE_SEED)
+        access, budget, seed = node.get(_ACCESS), node.get(_BUDGET), node.get(_NOISE_SEED)
         return cls(
             hospital=str(node[_HOSPITAL]),
             store=str(node[_STORE]),
+            access=Access.model_validate_json(str(access)) if access else Access(),
             budget=PrivacyBudget.model_validate_json(str(budget)) if budget else PrivacyBudget(),
             noise_seed=None if seed is None else int(str(seed)),
         )

@@ -46,12 +46,13 @@ class MomentsUnavailableError(FlAssetsError):
         )
 
 
-class UnknownFeatureError(FlAssetsError):
+class UnknownFeatureError(BadDataError):
     """A recipe weighs a feature that the cohort does not have."""
 
     def __init__(self, names: list[str], known: Iterable[str]) -> None:
         super().__init__(
-            f"the cohort has no feature {', '.join(names)}: choose from {', '.join(known)}"
+            f"the recipe is for another cohort: its `features` name {', '.join(names)}, which this "
+            f"one does not have. Leave `features` out, or choose from {', '.join(known)}"
         )
 
 

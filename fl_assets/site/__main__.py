@@ -12,7 +12,8 @@ import typer
 from fl_assets.errors import FlAssetsError
 from fl_assets.settings import Settings
 from fl_assets.site import intake, partitions, profile
-from fl_assets.site.egress import EgressEntry, EgressLog
+from fl_assets.site.egress import EgressLog
+from fl_assets.site.egress_summary import summarise
 
 
 class Task(StrEnum):
@@ -27,10 +28,10 @@ class Task(StrEnum):
 
 def run(task: Task, settings: Settings, hospital: str, asked_by: str) -> dict[str, Any]:
     """Carry out a task and return its manifest, without a row in it."""
-    cohort, consortium = settings.cohort, settings.consortium
+    cohort, consortium = settings.cohort, settings.whole_consortium
     store = settings.site_store(hospital)
     if task == Task.RECORDS:
-        return intake.collect_records(store, cohort).model_dump(mode="json")
+        return intake.collect_records(store, cohort, consortium.intake).model_dump(mode="json")
     if task == Task.PARTITIONS:
         return partitions.build_partitions(store, cohort, consortium.split).model_dump(mode="json")
     if task == Task.PROFILE:
@@ -39,30 +40,7 @@ def run(task: Task, settings: Settings, hospital: str, asked_by: str) -> dict[st
         return built.model_dump(mode="json")
     if task == Task.VERIFY:
         return {"problems": partitions.verify(store, cohort)}
-    return summarise(EgressLog(store).entries())
-
-
-def summarise(entries: list[EgressEntry]) -> dict[str, Any]:
-    """Return what left by day, kind and run: messages, bytes, first and last time."""
-    groups: dict[tuple[str, str, str], list[EgressEntry]] = {}
-    for entry in entries:
-        groups.setdefault((f"{entry.time:%Y-%m-%d}", entry.kind, entry.run), []).append(entry)
-    return {
-        "messages": len(entries),
-        "bytes": sum(entry.size for entry in entries),
-        "by_day_kind_and_run": [
-            {
-                "day": day,
-                "kind": kind,
-                "run": asked_by,
-                "messages": len(found),
-                "bytes": sum(entry.size for entry in found),
-                "first": found[0].time.isoformat(timespec="seconds"),
-                "last": found[-1].time.isoformat(timespec="seconds"),
-            }
-            for (day, kind, asked_by), found in groups.items()
-        ],
-    }
+    return summarise(EgressLog(store).entries()).model_dump(mode="json")
 
 
 def main(

@@ -7,10 +7,30 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from fl_assets.config import StrictModel
-from fl_assets.storage import ObjectExistsError, SiteStore
+from fl_assets.storage import ObjectExistsError, ObjectNotFoundError, SiteStore
 
-EgressKind = Literal["profile", "update", "evaluation", "audit", "reservation", "secure_sum"]
+EgressKind = Literal[
+    "profile",
+    "update",
+    "evaluation",
+    "audit",
+    "reservation",
+    "secure_sum",
+    "records",
+    "partitions",
+    "ledger",
+    "erasure",
+]
+"""The typed messages of a hospital.
+
+``records`` and ``partitions`` are manifests: counts, reasons, names of uploads and keyed versions,
+which the coordinator and Dagster's UI may read from then on. ``ledger`` is the privacy ledger as
+shown in Dagster, ``erasure`` the partition versions that held somebody who was erased since.
+"""
+
 PREFIX = "egress/"
+INTAKE = "intake"
+"""Who asks for what every intake publishes."""
 
 
 class EgressEntry(StrictModel):
@@ -23,6 +43,8 @@ class EgressEntry(StrictModel):
         detail: for people, such as the round.
         size: bytes.
         sha256: of the bytes.
+        previous: SHA-256 of the entry before it; None of the first, and of those that were written
+            before entries were chained.
     """
 
     time: datetime
@@ -31,14 +53,21 @@ class EgressEntry(StrictModel):
     detail: str
     size: int
     sha256: str
+    previous: str | None = None
 
 
 class EgressLog:
-    """Appends to the hospital's own log; entries are never overwritten."""
+    """Appends to the hospital's own log; entries are never overwritten.
+
+    Entries are numbered within a day, and each holds the hash of the one before it (Haber &
+    Stornetta 1991), so :meth:`damages` finds one that was edited or taken out, unless it was the
+    newest.
+    """
 
     def __init__(self, store: SiteStore) -> None:
         self._store = store
-        self._next: dict[str, int] = {}
+        # By day: the next number, and the hash of the entry before it.
+        self._next: dict[str, tuple[int, str | None]] = {}
 
     def release(self, kind: EgressKind, run: str, message: bytes, detail: str = "") -> bytes:
         """Write the entry, then hand the message back for sending.
@@ -55,26 +84,78 @@ class EgressLog:
             size=len(message),
             sha256=hashlib.sha256(message).hexdigest(),
         )
-        self._append(f"{PREFIX}{now:%Y-%m-%d}/", entry.model_dump_json().encode())
+        self._append(f"{PREFIX}{now:%Y-%m-%d}/", entry)
         return message
 
-    def _append(self, folder: str, data: bytes) -> None:
-        sequence = self._next.get(folder)
-        if sequence is None:
-            sequence = len(self._store.list(folder))
+    def publish(self, kind: EgressKind, run: str, key: str, document: bytes) -> None:
+        """Store a document that others may read, written down first; the same again is nothing new.
+
+        Raises:
+            StorageError: the entry could not be written; the old document stays.
+        """
+        try:
+            if self._store.get(key) == document:
+                return
+        except ObjectNotFoundError:
+            pass
+        self._store.put(key, self.release(kind, run, document, key))
+
+    def _append(self, folder: str, entry: EgressEntry) -> None:
+        sequence, previous = self._next.get(folder) or self._end(folder)
         while True:
+            data = entry.model_copy(update={"previous": previous}).model_dump_json().encode()
+            key = f"{folder}{sequence:06d}.json"
             try:
-                self._store.put_if_absent(f"{folder}{sequence:06d}.json", data)
+                self._store.put_if_absent(key, data)
             except ObjectExistsError:
                 # Another process of this hospital took the number.
-                sequence += 1
+                sequence, previous = sequence + 1, _sha256(self._store.get(key))
                 continue
             # Only now: a write that fails must not leave a gap, or counting the entries would
             # later give a number in the middle.
-            self._next[folder] = sequence + 1
+            self._next[folder] = sequence + 1, _sha256(data)
             return
+
+    def _end(self, folder: str) -> tuple[int, str | None]:
+        """Return the next number of a day, and the hash of the newest entry there is."""
+        today = self._store.list(folder)
+        newest = (today or self._store.list(PREFIX))[-1:]
+        return len(today), _sha256(self._store.get(newest[0].key)) if newest else None
 
     def entries(self) -> list[EgressEntry]:
         """Return the whole log, oldest first."""
         keys = [info.key for info in self._store.list(PREFIX)]
         return [EgressEntry.model_validate_json(self._store.get(key)) for key in keys]
+
+    def damages(self) -> list[str]:
+        """Return what is wrong with the log, in words; empty is good.
+
+        An entry that is missing shows by its number or in its successor's hash, and one that was
+        edited in the latter. That the newest entries are missing cannot show in what is left.
+        """
+        problems: list[str] = []
+        expected: dict[str, int] = {}
+        seen: dict[str, str] = {}
+        for info in self._store.list(PREFIX):
+            folder, _, name = info.key.rpartition("/")
+            number, due = int(name.removesuffix(".json")), expected.get(folder, 0)
+            if number != due:
+                problems.append(f"{number - due} entries are missing before {info.key}")
+            expected[folder] = number + 1
+            data = self._store.get(info.key)
+            previous = EgressEntry.model_validate_json(data).previous
+            # The first of a day follows on what was the newest then, where clocks differ not the
+            # last of the day before.
+            before = [seen.get(_key(folder, number - 1))] if number else list(seen.values())
+            if number == due and previous is not None and previous not in before:
+                problems.append(f"what {info.key} follows on was edited or is missing")
+            seen[info.key] = _sha256(data)
+        return problems
+
+
+def _key(folder: str, number: int) -> str:
+    return f"{folder}/{number:06d}.json"
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

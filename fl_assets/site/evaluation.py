@@ -168,9 +168,24 @@ def _subgroups(
     return found
 
 
-def fit_local(store: SiteStore, preprocessor: Preprocessor, seed: int) -> Baseline:
-    """Fit the hospital's lower bound: logistic regression on its own rows alone."""
+def not_evaluated(store: SiteStore) -> SiteEvaluation:
+    """Return what a hospital says of a model that does not exist."""
+    return SiteEvaluation(
+        partitions=partitions.load_manifest(store).version,
+        evaluation=None,
+        age_only_auroc=None,
+        subgroups={},
+    )
+
+
+def fit_local(store: SiteStore, preprocessor: Preprocessor, seed: int) -> Baseline | None:
+    """Fit the hospital's lower bound: logistic regression on its own rows alone.
+
+    None where it has no training row.
+    """
     manifest = partitions.load_manifest(store)
+    if not manifest.files["train"].rows:
+        return None
     spec = preprocessor.cohort
     train, validation = (
         partitions.load_part(store, manifest, part) for part in ("train", "validation")

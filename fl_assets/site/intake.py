@@ -3,47 +3,66 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict
+from collections.abc import Sequence
 
-import pandas as pd
 from pydantic import Field
 
-from fl_assets.cohorts.contract import Checked, Counts, check_rows
-from fl_assets.cohorts.reader import read_rows as read_text_rows
+from fl_assets.cohorts.contract import Counts
 from fl_assets.cohorts.spec import CohortSpec
 from fl_assets.config import StrictModel
+from fl_assets.consortium import IntakeRules
 from fl_assets.errors import BadDataError
-from fl_assets.site import rows
+from fl_assets.site import egress, rows
+from fl_assets.site.egress import EgressLog
+from fl_assets.site.gathering import Engine, Gathered, gather
+from fl_assets.site.upload_rows import QUARANTINE, aside_key
+from fl_assets.site.uploads import INCOMING, Upload, is_upload, list_uploads
 from fl_assets.storage import ObjectNotFoundError, SiteStore
 
-INCOMING = "incoming/"
-QUARANTINE = "quarantine/"
+__all__ = [
+    "INCOMING",
+    "INTAKE",
+    "MANIFEST",
+    "QUARANTINE",
+    "BlockedUploadsError",
+    "Intake",
+    "NoRecordsError",
+    "RecordsManifest",
+    "Upload",
+    "collect_records",
+    "has_new_uploads",
+    "is_upload",
+    "load_intake",
+    "load_manifest",
+]
+
 MANIFEST = "records/manifest.json"
+INTAKE = "records/intake.json"
+DEFAULT_RULES = IntakeRules()
 
 
 class NoRecordsError(BadDataError):
     """No upload of the hospital holds a row that fits the contract."""
 
+    def __init__(self, uri: str, cohort: str, uploads: Sequence[Upload]) -> None:
+        why = "; ".join(upload.refused or _no_row_fits(upload) for upload in uploads)
+        super().__init__(
+            f"{uri} has no usable row in {INCOMING} ({why or 'no upload at all'}): upload a file "
+            f"that fits cohort {cohort}; check one first with `fla validate FILE`"
+        )
 
-class Upload(StrictModel):
-    """What became of one uploaded file.
 
-    Attributes:
-        key, version: the object, as stored.
-        rows_in, accepted, quarantined, duplicates: as in
-            :class:`fl_assets.cohorts.contract.Counts`, within the file.
-        reasons: rows held back, by reason.
-        refused: why the whole file was refused, or None.
-    """
+class BlockedUploadsError(BadDataError):
+    """Uploads that must be corrected or taken back before the records may change."""
 
-    key: str
-    version: str
-    rows_in: int = 0
-    accepted: int = 0
-    quarantined: int = 0
-    duplicates: int = 0
-    reasons: dict[str, int] = Field(default_factory=dict)
-    refused: str | None = None
+    def __init__(self, uri: str, blocked: dict[str, str]) -> None:
+        why = "; ".join(f"{key}: {reason}" for key, reason in blocked.items())
+        super().__init__(
+            f"{uri}: the records stay as they are, for {len(blocked)} uploads block them ({why}): "
+            "see the rows with `fla quarantine HOSPITAL`, then correct the files and upload them "
+            "again under their names, or delete them"
+        )
+        self.blocked = blocked
 
 
 class RecordsManifest(StrictModel):
@@ -89,106 +108,154 @@ class RecordsManifest(StrictModel):
         return dict(total.most_common())
 
 
-def collect_records(store: SiteStore, spec: CohortSpec) -> RecordsManifest:
+class Intake(StrictModel):
+    """What the last look at ``incoming/`` found, whether or not it led to new records.
+
+    Attributes:
+        uploads: in the order they arrived.
+        ignored: keys of objects that are no uploads, see
+            :func:`fl_assets.site.uploads.is_upload`.
+        blocked: by key, why an upload keeps the records from changing; empty where nothing does.
+        records: version of the records that are current since; None if there are none.
+    """
+
+    uploads: tuple[Upload, ...] = ()
+    ignored: tuple[str, ...] = ()
+    blocked: dict[str, str] = Field(default_factory=dict)
+    records: str | None = None
+
+
+def collect_records(
+    store: SiteStore,
+    spec: CohortSpec,
+    rules: IntakeRules = DEFAULT_RULES,
+    engine: Engine = gather,
+) -> RecordsManifest:
     """Read every upload, keep the rows that fit (of an id the latest) and store them.
 
-    A file that cannot be read at all is refused by itself, with its reason in the manifest; the
-    others count. Running it again on the same uploads stores the same bytes under the same names.
+    A file that cannot be read at all is refused by itself; the others count. Running it again on
+    the same uploads stores the same bytes under the same names. Rows of erased patients go into
+    quarantine without their content. Memory does not grow with the number of rows.
+
+    Args:
+        store: the hospital's.
+        spec: the cohort.
+        rules: when uploads are not let in.
+        engine: what reads and sorts; the outcome is the same.
 
     Returns:
-        The manifest, written last: readers believe only manifests.
+        The manifest, written after all it names: readers believe only manifests.
 
     Raises:
-        NoRecordsError: no row at all fits.
+        BlockedUploadsError: an upload has too many bad rows, or is refused where its key held
+            accepted rows before. The records stay as they are.
+        NoRecordsError: no row at all fits. The records stay as they are.
     """
-    uploads: list[Upload] = []
-    accepted: list[pd.DataFrame] = []
-    kept: set[str] = set()
-    for info in sorted(store.list(INCOMING), key=lambda i: (i.modified, i.key)):
-        try:
-            raw = read_text_rows(store.get(info.key, info.version), spec, info.key)
-        except BadDataError as error:
-            uploads.append(Upload(key=info.key, version=info.version, refused=str(error)))
-            continue
-        checked = check_rows(raw, spec)
-        uploads.append(
-            Upload(
-                key=info.key,
-                version=info.version,
-                **asdict(checked.counts),
-                reasons=checked.reasons,
+    current = _current(store)
+    known = {upload.key for upload in load_intake(store).uploads}
+    listed = list_uploads(store, known)
+    taken = {info.key for info in listed}
+    with engine(store, spec, listed) as gathered:
+        blocked = _blocked(gathered.uploads, current, rules)
+        manifest = None
+        if not blocked and gathered.records.rows:
+            manifest = _store_records(store, spec, gathered)
+    _clear_quarantine(store, gathered.uploads)
+    # Last: until the report is there, the uploads count as new.
+    report = Intake(
+        uploads=gathered.uploads,
+        ignored=tuple(i.key for i in store.list(INCOMING) if i.key not in taken),
+        blocked=blocked,
+        records=manifest.version if manifest else current and current.version,
+    )
+    text = report.model_dump_json(indent=2).encode()
+    EgressLog(store).publish("records", egress.INTAKE, INTAKE, text)
+    if blocked:
+        raise BlockedUploadsError(store.uri, blocked)
+    if manifest is None:
+        raise NoRecordsError(store.uri, spec.name, gathered.uploads)
+    return manifest
+
+
+def _blocked(
+    uploads: Sequence[Upload], current: RecordsManifest | None, rules: IntakeRules
+) -> dict[str, str]:
+    """Return the uploads that keep the records from changing, and why."""
+    before = {u.key for u in current.uploads if u.accepted} if current else set()
+    blocked = {}
+    for upload in uploads:
+        if upload.refused and upload.key in before:
+            blocked[upload.key] = f"its accepted rows would be lost, for {upload.refused}"
+        elif upload.bad_share > rules.max_quarantined:
+            blocked[upload.key] = (
+                f"{upload.quarantined} of {upload.rows_in} rows are in quarantine, more than "
+                f"{rules.max_quarantined:.0%}: {_told(upload.reasons)}"
             )
-        )
-        accepted.append(checked.accepted)
-        kept |= _set_aside(store, info.key, checked)
-    manifest = _store_records(store, spec, uploads, accepted)
-    # What an upload that was replaced or taken back had left here would be mistaken for its own.
+    return blocked
+
+
+def _store_records(store: SiteStore, spec: CohortSpec, gathered: Gathered) -> RecordsManifest:
+    version = rows.keyed_version(store, gathered.records.finish())
+    manifest = RecordsManifest(
+        version=version,
+        sha256=gathered.records.store(_key(version)),
+        contract=spec.version,
+        rows=gathered.records.rows,
+        superseded=gathered.superseded,
+        uploads=gathered.uploads,
+    )
+    text = manifest.model_dump_json(indent=2).encode()
+    EgressLog(store).publish("records", egress.INTAKE, MANIFEST, text)
+    return manifest
+
+
+def _clear_quarantine(store: SiteStore, uploads: Sequence[Upload]) -> None:
+    """Delete what an upload that was replaced or taken back has left there.
+
+    It would be mistaken for the present one's.
+    """
+    kept = {aside_key(upload.key, "rows") for upload in uploads if upload.quarantined}
+    kept |= {aside_key(upload.key, "duplicates") for upload in uploads if upload.duplicates}
     for info in store.list(QUARANTINE):
         if info.key not in kept:
             store.delete(info.key)
-    return manifest
-
-
-def _set_aside(store: SiteStore, upload: str, checked: Checked) -> set[str]:
-    """Store the rows of an upload that do not count; return the keys."""
-    folder = f"{QUARANTINE}{upload.removeprefix(INCOMING)}"
-    frames = {
-        f"{folder}/rows.parquet": checked.quarantine,
-        f"{folder}/duplicates.parquet": checked.duplicates,
-    }
-    filled = {key: frame for key, frame in frames.items() if len(frame)}
-    for key, frame in filled.items():
-        rows.write_rows(store, key, frame)
-    return set(filled)
-
-
-def _store_records(
-    store: SiteStore, spec: CohortSpec, uploads: list[Upload], accepted: list[pd.DataFrame]
-) -> RecordsManifest:
-    if not sum(len(frame) for frame in accepted):
-        why = "; ".join(upload.refused or _no_row_fits(upload) for upload in uploads)
-        raise NoRecordsError(
-            f"{store.uri} has no usable row in {INCOMING} ({why or 'no upload at all'}): upload a "
-            f"file that fits cohort {spec.name}; check one first with `fla validate FILE`"
-        )
-    everything = pd.concat(accepted, ignore_index=True)
-    # The frames stand in the order of the uploads, so the last row of an id is the latest.
-    latest = everything.drop_duplicates(spec.id_column, keep="last")
-    # Sorted by id, so that the order of uploads leaves no trace in the version.
-    records = latest.sort_values(spec.id_column).reset_index(drop=True)
-    version = rows.content_hash(records)
-    manifest = RecordsManifest(
-        version=version,
-        sha256=rows.write_rows(store, _key(version), records),
-        contract=spec.version,
-        rows=len(records),
-        superseded=len(everything) - len(records),
-        uploads=tuple(uploads),
-    )
-    store.put(MANIFEST, manifest.model_dump_json(indent=2).encode())
-    return manifest
 
 
 def _no_row_fits(upload: Upload) -> str:
-    reasons = ", ".join(f"{reason} in {n} rows" for reason, n in upload.reasons.items())
-    return f"{upload.key}: all {upload.rows_in} rows are in quarantine: {reasons}"
+    return f"{upload.key}: all {upload.rows_in} rows are in quarantine: {_told(upload.reasons)}"
+
+
+def _told(reasons: dict[str, int]) -> str:
+    return ", ".join(f"{reason} in {n} rows" for reason, n in reasons.items())
 
 
 def _key(version: str) -> str:
     return f"records/{version}.parquet"
 
 
-def has_new_uploads(store: SiteStore) -> bool:
-    """Tell whether ``incoming/`` holds something else than the current records were made from.
-
-    Needs the right to list ``incoming/`` and to read the manifest, and no row.
-    """
-    present = {(info.key, info.version) for info in store.list(INCOMING)}
+def _current(store: SiteStore) -> RecordsManifest | None:
     try:
-        known = {(upload.key, upload.version) for upload in load_manifest(store).uploads}
+        return load_manifest(store)
     except ObjectNotFoundError:
-        return bool(present)
-    return present != known
+        return None
+
+
+def has_new_uploads(store: SiteStore) -> bool:
+    """Tell whether ``incoming/`` holds something else than the last intake looked at.
+
+    Needs the right to list ``incoming/`` and to read the intake's report, and no row.
+    """
+    known = {(upload.key, upload.version) for upload in load_intake(store).uploads}
+    listed = list_uploads(store, {key for key, _ in known})
+    return {(info.key, info.version) for info in listed} != known
+
+
+def load_intake(store: SiteStore) -> Intake:
+    """Return the report of the last intake, an empty one if there was none."""
+    try:
+        return Intake.model_validate_json(store.get(INTAKE))
+    except ObjectNotFoundError:
+        return Intake()
 
 
 def load_manifest(store: SiteStore) -> RecordsManifest:

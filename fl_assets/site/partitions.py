@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from fl_assets.cohorts.spec import CohortSpec
 from fl_assets.config import StrictModel
 from fl_assets.consortium import SplitFractions
-from fl_assets.site import intake, rows
+from fl_assets.site import egress, intake, rows
+from fl_assets.site.egress import EgressLog
+from fl_assets.site.runs import SortedRuns
+from fl_assets.site.upload_rows import stored_schema
 from fl_assets.storage import ObjectNotFoundError, SiteStore
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 MANIFEST = "partitions/manifest.json"
+_RECORD = "_record"
 
 
 class PartitionFile(StrictModel):
@@ -62,7 +69,7 @@ def deal_parts(ids: Iterable[str], fractions: SplitFractions) -> NDArray[np.str_
     # A key of BLAKE2b has at most 64 bytes, a salt any length.
     key = hashlib.sha256(fractions.salt.encode()).digest()
     digests = (hashlib.blake2b(i.encode(), digest_size=8, key=key).digest() for i in ids)
-    place = np.array([int.from_bytes(d, "big") / 2**64 for d in digests])
+    place = np.frombuffer(b"".join(digests), ">u8") / 2**64
     edges = [fractions.train, fractions.train + fractions.validation]
     parts: NDArray[np.str_] = np.array(PARTS)[np.digitize(place, edges)]
     return parts
@@ -78,9 +85,13 @@ def build_partitions(
         DamagedRowsError: their file has changed since.
     """
     manifest = intake.load_manifest(store)
-    records = rows.read_rows(store, manifest.key, manifest.sha256)
-    parts = deal_parts(records[spec.id_column], fractions)
-    return write_partitions(store, records, parts, spec, manifest.version)
+    records = rows.read_batches(store, manifest.key, manifest.sha256)
+    dealt = (
+        (batch, deal_parts(batch[spec.key_column].to_pylist(), fractions)) for batch in records
+    )
+    written = _write(store, dealt, spec, manifest.version)
+    EgressLog(store).publish("partitions", egress.INTAKE, MANIFEST, _text(written))
+    return written
 
 
 def write_partitions(
@@ -91,22 +102,38 @@ def write_partitions(
     records_version: str,
 ) -> PartitionManifest:
     """Store records under the given parts [n]; the manifest goes last."""
-    frames = {part: records[parts == part].reset_index(drop=True) for part in PARTS}
-    joined = "".join(rows.content_hash(frame) for frame in frames.values())
-    version = hashlib.sha256(joined.encode()).hexdigest()[:16]
-    files = {}
-    for part, frame in frames.items():
-        key = f"partitions/{version}/{part}.parquet"
-        files[part] = PartitionFile(
-            key=key, sha256=rows.write_rows(store, key, frame), rows=len(frame)
-        )
+    written = _write(store, [(rows.table_of(records), parts)], spec, records_version)
+    store.put(MANIFEST, _text(written))
+    return written
+
+
+def _write(
+    store: SiteStore,
+    dealt: Iterable[tuple[pa.Table, NDArray[np.str_]]],
+    spec: CohortSpec,
+    records_version: str,
+) -> PartitionManifest:
+    with ExitStack() as stack:
+        schema = stored_schema(spec)
+        writers = {part: stack.enter_context(rows.RowWriter(store, schema)) for part in PARTS}
+        for table, parts in dealt:
+            for part, writer in writers.items():
+                writer.write(table.filter(pa.array(parts == part)).select(schema.names))
+        content = b"".join(writer.finish() for writer in writers.values())
+        version = rows.keyed_version(store, content)
+        files = {}
+        for part, writer in writers.items():
+            key = f"partitions/{version}/{part}.parquet"
+            files[part] = PartitionFile(key=key, sha256=writer.store(key), rows=writer.rows)
     manifest = PartitionManifest(
         version=version, records=records_version, contract=spec.version, files=files
     )
-    text = manifest.model_dump_json(indent=2).encode()
-    store.put(f"partitions/{version}/manifest.json", text)
-    store.put(MANIFEST, text)
+    store.put(f"partitions/{version}/manifest.json", _text(manifest))
     return manifest
+
+
+def _text(manifest: PartitionManifest) -> bytes:
+    return manifest.model_dump_json(indent=2).encode()
 
 
 def load_manifest(store: SiteStore) -> PartitionManifest:
@@ -128,6 +155,21 @@ def load_part(store: SiteStore, manifest: PartitionManifest, part: Part) -> pd.D
     return rows.read_rows(store, file.key, file.sha256)
 
 
+def read_part(
+    store: SiteStore,
+    manifest: PartitionManifest,
+    part: Part,
+    columns: Sequence[str] | None = None,
+) -> Iterator[pa.Table]:
+    """Yield the rows of one part of that version, some at a time; all columns if None.
+
+    Raises:
+        DamagedRowsError: as :func:`load_part`.
+    """
+    file = manifest.files[part]
+    return rows.read_batches(store, file.key, file.sha256, columns)
+
+
 def verify(store: SiteStore, spec: CohortSpec) -> list[str]:
     """Compare the stored partitions with their manifest and with the records.
 
@@ -141,22 +183,44 @@ def verify(store: SiteStore, spec: CohortSpec) -> list[str]:
         DamagedRowsError: the file of the records has changed.
     """
     manifest, records = load_manifest(store), intake.load_manifest(store)
-    problems = []
-    seen: list[str] = []
-    for part, file in manifest.files.items():
-        try:
-            frame = load_part(store, manifest, part)
-        except (rows.DamagedRowsError, ObjectNotFoundError) as error:
-            problems.append(str(error))
-            continue
-        if len(frame) != file.rows:
-            problems.append(f"{part} holds {len(frame)} rows, the manifest says {file.rows}")
-        seen += frame[spec.id_column].tolist()
-    if len(set(seen)) != len(seen):
-        problems.append(f"{len(seen) - len(set(seen))} rows are in more than one part")
-    if not problems and manifest.records == records.version:
-        ids = set(rows.read_rows(store, records.key, records.sha256)[spec.id_column])
-        lost, strange = len(ids - set(seen)), len(set(seen) - ids)
-        if lost or strange:
-            problems.append(f"{lost} records are in no part, {strange} rows are no record")
+    key, problems = spec.key_column, []
+    with SortedRuns(key) as runs:
+        for part, file in manifest.files.items():
+            held = 0
+            try:
+                for ids in read_part(store, manifest, part, [key]):
+                    held += len(ids)
+                    runs.add(_marked(ids, record=False))
+            except (rows.DamagedRowsError, ObjectNotFoundError) as error:
+                problems.append(str(error))
+                continue
+            if held != file.rows:
+                problems.append(f"{part} holds {held} rows, the manifest says {file.rows}")
+        compared = not problems and manifest.records == records.version
+        if compared:
+            for ids in rows.read_batches(store, records.key, records.sha256, [key]):
+                runs.add(_marked(ids, record=True))
+        twice, lost, strange = _compare(runs, key)
+    if twice:
+        problems.append(f"{twice} rows are in more than one part")
+    elif compared and (lost or strange):
+        problems.append(f"{lost} records are in no part, {strange} rows are no record")
     return problems
+
+
+def _marked(ids: pa.Table, *, record: bool) -> pa.Table:
+    return ids.append_column(_RECORD, pa.repeat(record, len(ids)))
+
+
+def _compare(runs: SortedRuns, key: str) -> tuple[int, int, int]:
+    """Count rows dealt more than once, records not dealt, and rows dealt that are no record."""
+    twice = lost = strange = 0
+    for ids in runs.merge():
+        dealt = ids.filter(pc.invert(ids[_RECORD]))[key]
+        records = ids.filter(ids[_RECORD])[key]
+        distinct = pc.unique(dealt)
+        both = pc.is_in(distinct, records.combine_chunks()).true_count
+        twice += len(dealt) - len(distinct)
+        lost += len(records) - both
+        strange += len(distinct) - both
+    return twice, lost, strange

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from fl_assets.cohorts.spec import CategoryColumn, CohortSpec, NumberColumn
+from fl_assets.cohorts.spec import CohortSpec, NumberColumn
 from fl_assets.config import StrictModel
 from fl_assets.consortium import Consortium
 from fl_assets.learning.features import Moments, combine
@@ -18,7 +17,8 @@ from fl_assets.privacy.noised_counts import Noised, whole
 from fl_assets.site import partitions, profile_sums
 from fl_assets.site.egress import EgressLog
 from fl_assets.site.noised_release import NoisedRelease
-from fl_assets.site.profile_sums import Table
+from fl_assets.site.profile_tally import Tally
+from fl_assets.site.rows import table_of
 from fl_assets.storage import SiteStore
 
 Cells = dict[str, int | None]
@@ -115,8 +115,8 @@ def build_profile(
     """
     manifest = partitions.load_manifest(store)
     if noised is None:
-        frame = partitions.load_part(store, manifest, "train")
-        profile = describe(frame, spec, minimum, manifest.version)
+        tally = Tally.of(partitions.read_part(store, manifest, "train"), spec)
+        profile = _floored(tally, spec, minimum, manifest.version)
     else:
         profile = _describe_noised(store, manifest, spec, run, noised)
     text = EgressLog(store).release("profile", run, profile.model_dump_json(indent=2).encode())
@@ -127,31 +127,31 @@ def build_profile(
 
 def describe(frame: pd.DataFrame, spec: CohortSpec, minimum: int, version: str) -> HospitalProfile:
     """Compute the profile of typed rows; ``version`` is that of their partitions."""
+    return _floored(Tally.of([table_of(frame)], spec), spec, minimum, version)
+
+
+def _floored(tally: Tally, spec: CohortSpec, minimum: int, version: str) -> HospitalProfile:
+    """Apply the disclosure floor to everything that was added up."""
     missing: dict[str, Cells] = {}
     moments: dict[str, Moments | None] = {}
     histograms: dict[str, Cells] = {}
     counts: dict[str, Cells] = {}
     for column in spec.columns:
-        values = frame[column.name].dropna()
-        absent = len(frame) - len(values)
+        absent = tally.absent[column.name]
+        present = tally.rows - absent
         if column.nullable:
-            missing[column.name] = suppress({"missing": absent, "present": len(values)}, minimum)
+            missing[column.name] = suppress({"missing": absent, "present": present}, minimum)
+        cells = _suppress_present(tally.cells[column.name], absent, minimum)
         if isinstance(column, NumberColumn):
-            numbers = values.to_numpy(dtype=np.float64)
-            told = len(numbers) >= minimum and not 0 < absent < minimum
-            moments[column.name] = Moments.of(numbers, column.public.center) if told else None
-            histograms[column.name] = _suppress_present(
-                _histogram(numbers, column), absent, minimum
-            )
+            told = present >= minimum and not 0 < absent < minimum
+            moments[column.name] = tally.moments(column) if told else None
+            histograms[column.name] = cells
         else:
-            cells = column.categories if isinstance(column, CategoryColumn) else (0, 1)
-            found = {str(cell): int((values == cell).sum()) for cell in cells}
-            counts[column.name] = _suppress_present(found, absent, minimum)
-    label = frame[spec.label.column]
+            counts[column.name] = cells
     return HospitalProfile(
         partitions=version,
-        rows=len(frame),
-        label=suppress({str(value): int((label == value).sum()) for value in (0, 1)}, minimum),
+        rows=tally.rows,
+        label=suppress(tally.label, minimum),
         missing=missing,
         moments=moments,
         histograms=histograms,
@@ -172,11 +172,6 @@ def _suppress_present(cells: dict[str, int], absent: int, minimum: int) -> Cells
     return kept
 
 
-def _histogram(values: NDArray[np.float64], column: NumberColumn) -> dict[str, int]:
-    found, _ = np.histogram(values, bins=np.asarray(column.bins))
-    return dict(zip(profile_sums.bin_names(column), found.tolist(), strict=True))
-
-
 def _describe_noised(
     store: SiteStore,
     manifest: partitions.PartitionManifest,
@@ -189,7 +184,9 @@ def _describe_noised(
     sums = noised.sums(
         store,
         f"profile/{manifest.version}/{spec.version}",
-        lambda: exact_sums(partitions.load_part(store, manifest, "train"), spec),
+        lambda: _sums(
+            Tally.of(partitions.read_part(store, manifest, "train"), spec, units=True), spec
+        ),
         sensitivity,
         run=run,
         what=f"noised profile of partitions {manifest.version}",
@@ -200,21 +197,18 @@ def _describe_noised(
 
 def exact_sums(frame: pd.DataFrame, spec: CohortSpec) -> Floats:
     """Return what a profile is made of, without noise: the counts, then the unit sums."""
-    # With a floor of 1 nothing is hidden.
-    exact = describe(frame, spec, 1, "")
-    sums: list[float | None] = []
-    for table, cells in profile_sums.counted(spec).items():
-        found = _cells(exact, table)
-        sums += [found[cell] for cell in cells]
-    for column in spec.numbers:
-        values = frame[column.name].dropna().to_numpy(dtype=np.float64)
-        sums += profile_sums.unit_sums(values, column)
-    return np.array(sums, dtype=np.float64)
+    return _sums(Tally.of([table_of(frame)], spec, units=True), spec)
 
 
-def _cells(profile: HospitalProfile, table: Table) -> Cells:
-    field, column = table
-    return profile.label if field == "label" else getattr(profile, field)[column]
+def _sums(tally: Tally, spec: CohortSpec) -> Floats:
+    sums: list[float] = []
+    for (field, column), cells in profile_sums.counted(spec).items():
+        if field == "missing":
+            sums.append(tally.absent[column])
+        else:
+            found = tally.label if field == "label" else tally.cells[column]
+            sums += [found[cell] for cell in cells]
+    return np.concatenate([sums, *(tally.unit_sums(column) for column in spec.numbers)])
 
 
 def from_sums(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from fl_assets.errors import FlAssetsError
@@ -82,6 +84,19 @@ class SiteStore(Protocol):
             ObjectExistsError: the key is taken.
         """
 
+    def put_file(
+        self, key: str, path: Path, progress: Callable[[int], None] | None = None
+    ) -> ObjectInfo:
+        """Store a file as the newest version of ``key``, without holding it in memory.
+
+        A transfer that broke off goes on where it was when it is called again with the same file.
+
+        Args:
+            key: of the object.
+            path: of the file.
+            progress: called with the bytes that are there so far, counting those of earlier calls.
+        """
+
     def get(self, key: str, version: str | None = None) -> bytes:
         """Return the newest version of ``key``, or the one asked for.
 
@@ -98,6 +113,12 @@ class SiteStore(Protocol):
     def versions(self, key: str) -> list[ObjectInfo]:
         """Return every kept version of ``key``, newest first; empty where there is none."""
 
+    def history(self, prefix: str = "") -> list[ObjectInfo]:
+        """Return every kept version of every key that starts with ``prefix``, deleted ones too.
+
+        They come by key, and of each key the newest first.
+        """
+
     def list(self, prefix: str = "") -> list[ObjectInfo]:
         """Return the current version of every key that starts with ``prefix``, by key."""
 
@@ -107,6 +128,20 @@ class SiteStore(Protocol):
         Raises:
             ObjectNotFoundError: there is none.
         """
+
+    def purge(self, key: str, keep: str | None = None) -> int:
+        """Remove every version of ``key`` for good; return how many were removed.
+
+        Args:
+            key: of the object.
+            keep: a version that stays, and is the current one then; none if None.
+
+        Raises:
+            ObjectNotFoundError: there is no such version to keep.
+        """
+
+    def discard_unfinished(self) -> int:
+        """Remove what unfinished puts of any key have left; return how many there were."""
 
 
 def is_key(key: str) -> bool:

@@ -6,7 +6,7 @@ import errno
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,9 @@ from fl_assets.storage.base import (
     check_key,
     is_key,
 )
+from fl_assets.storage.disk import has_symlink, make_folder, sync, walk
+from fl_assets.storage.source import reading
+from fl_assets.storage.staging import complete, open_alone, staged_copy
 
 # Both hidden, so that they are no keys.
 VERSIONS = ".versions"
@@ -50,8 +53,9 @@ class FolderStore:
     costs disk twice. What people change by hand leaves no history.
 
     A write goes to a temporary file under ``.tmp/`` and is then renamed or linked: readers, which
-    take no lock, see the old object or the new one. Only a killed writer leaves its temporary
-    file behind, unseen. Folders are created 0700 and files 0600, for they hold patients' data.
+    take no lock, see the old object or the new one. Only a writer that broke off leaves its
+    temporary file behind, unseen; that of :meth:`put_file` is used by its next call. Folders are
+    created 0700 and files 0600, for they hold patients' data.
 
     Every write survives a crash of the process. :meth:`put_if_absent` also survives a power cut
     once it has returned, for it commits log entries: no privacy budget that a ledger reserved may
@@ -82,10 +86,7 @@ class FolderStore:
     def put(self, key: str, data: bytes) -> ObjectInfo:
         """Store ``data`` as the newest version of ``key``."""
         with self._writing(key, data) as (staged, target):
-            self._keep(key, target)
-            stat = staged.stat()
-            staged.replace(target)
-        return _info(key, stat)
+            return self._replace(key, staged, target)
 
     def put_if_absent(self, key: str, data: bytes) -> ObjectInfo:
         """Store ``data`` unless ``key`` is taken; of racing callers exactly one succeeds.
@@ -97,14 +98,34 @@ class FolderStore:
             if target.exists():
                 # Before it waits for the disk: of many that race all but one end here.
                 raise ObjectExistsError(self.uri, key)
-            _sync(staged)
+            sync(staged)
             try:
                 # Unlike a rename this also yields to a file dropped in by hand, without the lock.
                 os.link(staged, target)
             except FileExistsError:
                 raise ObjectExistsError(self.uri, key) from None
-            _sync(target.parent)
+            sync(target.parent)
             return _info(key, staged.stat())
+
+    def put_file(
+        self, key: str, path: Path, progress: Callable[[int], None] | None = None
+    ) -> ObjectInfo:
+        """Store a copy of a file as the newest version of ``key``.
+
+        Raises:
+            UnreadableFileError, FileChangedError: of the file.
+        """
+        target, tell = self._path(key), progress or (lambda _: None)
+        with reading(path) as source, self._explained(key):
+            make_folder(self._root / STAGING)
+            staged = staged_copy(self._root / STAGING, key)
+            with open_alone(staged) as descriptor:
+                complete(descriptor, source, tell)
+                source.check_unchanged()
+                os.utime(staged)
+                with self._locked():
+                    self._prepare(key, staged, target)
+                    return self._replace(key, staged, target)
 
     def get(self, key: str, version: str | None = None) -> bytes:
         """Return the newest version of ``key``, or the one asked for.
@@ -149,15 +170,26 @@ class FolderStore:
                         found[info.version] = info
         return sorted(found.values(), key=lambda info: _age(info.version), reverse=True)
 
+    def history(self, prefix: str = "") -> list[ObjectInfo]:
+        """Return every kept version of every key that starts with ``prefix``, deleted ones too."""
+        folder, kept = prefix.rpartition("/")[0], self._root / VERSIONS
+        keys = {info.key for info in self.list(prefix)}
+        if not folder or is_key(folder):
+            with self._explained(prefix):
+                for path, _ in walk(str(kept / folder)):
+                    keys.add(path[len(str(kept)) + 1 :].rpartition("/")[0])
+        wanted = sorted(key for key in keys if key.startswith(prefix) and is_key(key))
+        return [info for key in wanted for info in self.versions(key)]
+
     def list(self, prefix: str = "") -> list[ObjectInfo]:
         """Return the current version of every key that starts with ``prefix``, by key."""
         folder = prefix.rpartition("/")[0]
         start = self._root / folder
-        if folder and (not is_key(folder) or _has_symlink(start)):
+        if folder and (not is_key(folder) or has_symlink(start)):
             return []
         skip = len(str(self._root)) + 1
         with self._explained(prefix):
-            found = [_info(path[skip:], stat) for path, stat in _walk(str(start))]
+            found = [_info(path[skip:], stat) for path, stat in walk(str(start))]
         wanted = (info for info in found if info.key.startswith(prefix) and is_key(info.key))
         return sorted(wanted, key=lambda info: info.key)
 
@@ -174,9 +206,51 @@ class FolderStore:
             self._keep(key, path)
             path.unlink()
 
+    def purge(self, key: str, keep: str | None = None) -> int:
+        """Remove every version of ``key`` for good, and what an unfinished put left of it.
+
+        Args:
+            key: of the object.
+            keep: a version that stays, and is the current one then; none if None.
+
+        Raises:
+            ObjectNotFoundError: there is no such version to keep.
+        """
+        path = self._path(key)
+        if not self._root.exists():
+            return 0
+        with self._explained(key), self._locked():
+            versions = {info.version for info in self.versions(key)}
+            if keep is None:
+                if path.is_file():
+                    path.unlink()
+            elif keep not in versions:
+                raise ObjectNotFoundError(self.uri, key, keep)
+            elif (self._kept(key) / keep).exists():
+                make_folder(path.parent)
+                (self._kept(key) / keep).replace(path)
+            for each in (*self._kept_files(key), staged_copy(self._root / STAGING, key)):
+                each.unlink(missing_ok=True)
+            with suppress(OSError):
+                # It is not there, or holds versions of longer keys as well.
+                self._kept(key).rmdir()
+        return len(versions - {keep})
+
+    def discard_unfinished(self) -> int:
+        """Remove what unfinished puts of any key have left; return how many there were.
+
+        A put that is under way fails and leaves the old object.
+        """
+        staging = self._root / STAGING
+        with self._explained(STAGING):
+            left = list(staging.iterdir()) if staging.exists() else []
+            for path in left:
+                path.unlink(missing_ok=True)
+        return len(left)
+
     def _path(self, key: str) -> Path:
         path = self._root / check_key(key)
-        if _has_symlink(path):
+        if has_symlink(path):
             raise SymlinkRefusedError(
                 f"{self.uri} reaches {key!r} through a symbolic link; put the file itself there"
             )
@@ -190,13 +264,22 @@ class FolderStore:
         """Yield a finished temporary file and its target, with the store locked."""
         target = self._path(key)
         with self._explained(key), self._staged(data) as staged, self._locked():
-            _make_folder(target.parent)
-            self._make_newest(staged, key, target)
+            self._prepare(key, staged, target)
             yield staged, target
+
+    def _prepare(self, key: str, staged: Path, target: Path) -> None:
+        make_folder(target.parent)
+        self._make_newest(staged, key, target)
+
+    def _replace(self, key: str, staged: Path, target: Path) -> ObjectInfo:
+        self._keep(key, target)
+        stat = staged.stat()
+        staged.replace(target)
+        return _info(key, stat)
 
     @contextmanager
     def _staged(self, data: bytes) -> Iterator[Path]:
-        _make_folder(self._root / STAGING)
+        make_folder(self._root / STAGING)
         descriptor, name = tempfile.mkstemp(dir=self._root / STAGING)
         try:
             with os.fdopen(descriptor, "wb") as stream:
@@ -230,7 +313,7 @@ class FolderStore:
         """Link the current version, if there is one, into the history."""
         if current.exists():
             folder = self._kept(key)
-            _make_folder(folder)
+            make_folder(folder)
             with suppress(FileExistsError):
                 os.link(current, folder / _version(current.stat()))
 
@@ -275,45 +358,3 @@ def _age(version: str) -> int:
 def _info(key: str, stat: os.stat_result) -> ObjectInfo:
     modified = datetime.fromtimestamp(stat.st_mtime_ns / 1e9, tz=UTC)
     return ObjectInfo(key, stat.st_size, _version(stat), modified)
-
-
-def _has_symlink(path: Path) -> bool:
-    return os.path.realpath(path) != str(path)
-
-
-def _walk(folder: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield every plain file that is not hidden; what disappears meanwhile is left out."""
-    try:
-        entries = list(os.scandir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(entry.path)
-        elif entry.is_file(follow_symlinks=False):
-            with suppress(FileNotFoundError):
-                yield entry.path, entry.stat(follow_symlinks=False)
-
-
-def _make_folder(path: Path) -> None:
-    # Not mkdir(parents=True): that would create the parents with the umask's mode.
-    if path.is_dir():
-        return
-    _make_folder(path.parent)
-    try:
-        path.mkdir(mode=0o700)
-    except FileExistsError:
-        if not path.is_dir():
-            raise
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    """Fsync a folder (which keeps the names in it) or a file."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

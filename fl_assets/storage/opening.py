@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from fl_assets.storage.access import ANYBODY, Access
 from fl_assets.storage.base import SiteStore, StorageError
 from fl_assets.storage.folder import FolderStore
 from fl_assets.storage.s3 import S3Store
@@ -19,8 +20,12 @@ class BadStoreUriError(StorageError):
         )
 
 
-def open_store(uri: str) -> SiteStore:
+def open_store(uri: str, access: Access = ANYBODY) -> SiteStore:
     """Open the folder (percent-encoded ``file:///...``) or the bucket (``s3://bucket/prefix``).
+
+    Args:
+        uri: of the store.
+        access: as whom to open a bucket; a folder takes no notice of it.
 
     Raises:
         BadStoreUriError: ``uri`` is neither.
@@ -30,7 +35,7 @@ def open_store(uri: str) -> SiteStore:
         # Not urlsplit: in a key ``?`` and ``#`` are letters like any other.
         bucket, _, prefix = rest.partition("/")
         if bucket:
-            return S3Store(bucket, prefix.rstrip("/"))
+            return S3Store(bucket, prefix.rstrip("/"), access)
     elif scheme == "file":
         parts = urlsplit(uri)
         if parts.netloc in {"", "localhost"} and parts.path.strip("/"):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NotRequired, TypedDict, cast
 
+from fl_assets.storage import multipart
+from fl_assets.storage.access import ANYBODY, Access
 from fl_assets.storage.base import (
     ObjectExistsError,
     ObjectInfo,
@@ -18,20 +21,28 @@ from fl_assets.storage.base import (
     check_key,
     is_key,
 )
-from fl_assets.storage.s3_errors import EndpointUnreachableError, VersioningOffError, explained
+from fl_assets.storage.s3_client import ATTEMPTS, make_client
+from fl_assets.storage.s3_errors import VersioningOffError, explained
+from fl_assets.storage.source import reading
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import ObjectVersionTypeDef, PutObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import (
+        CompleteMultipartUploadOutputTypeDef,
+        ListObjectVersionsOutputTypeDef,
+        ObjectVersionTypeDef,
+        PutObjectOutputTypeDef,
+    )
 
-ATTEMPTS = 5
 IN_MEMORY = 64 * 2**20  # bytes of a stream that are held before it moves to a temporary file
 
 WRITER = "writer"  # metadata that tells one put from another of the same bytes
 
-# The last two: a version that is a delete marker, and a malformed version.
-_ABSENT = {"NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed", "InvalidArgument"}
+# The last: a version that is a delete marker.
+_ABSENT = {"NoSuchKey", "NoSuchVersion", "404", "MethodNotAllowed"}
+_MALFORMED_VERSION = {"InvalidArgument", "InvalidRequest"}
+_DENIED = {"AccessDenied", "403"}
 
 
 class _Where(TypedDict):
@@ -43,26 +54,38 @@ class _Where(TypedDict):
 class S3Store:
     """A bucket, or all keys under a prefix of it (:class:`fl_assets.storage.base.SiteStore`).
 
-    The bucket must keep versions; that is checked once, at the first use. What the identity needs:
-    ``s3:GetBucketVersioning``, ``ListBucket``, ``ListBucketVersions``, ``GetObject``,
-    ``GetObjectVersion``, ``PutObject``, ``DeleteObject``.
+    The bucket must keep versions; that is checked once, at the first use. The rights that it needs
+    are in :func:`fl_assets.storage.policies.hospital_policy`.
 
     Args:
         bucket: its name.
         prefix: without a ``/`` at either end; put before every key.
-        client: a boto3 S3 client; by default one from the default credential chain and, for other
-            servers than AWS, ``AWS_ENDPOINT_URL_S3`` or ``AWS_ENDPOINT_URL``.
+        access: as whom, and how objects are encrypted. For other servers than AWS set
+            ``AWS_ENDPOINT_URL_S3`` or ``AWS_ENDPOINT_URL``.
+        client: a boto3 S3 client in place of one made for ``access``.
 
     Raises:
         StorageError: of a type of its own for every cause, see :mod:`fl_assets.storage.s3_errors`.
         BadKeyError: ``prefix`` could not be part of a key.
     """
 
-    def __init__(self, bucket: str, prefix: str = "", client: S3Client | None = None) -> None:
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str = "",
+        access: Access = ANYBODY,
+        client: S3Client | None = None,
+    ) -> None:
         self._bucket = bucket
         self._prefix = f"{check_key(prefix)}/" if prefix else ""
+        self._encryption: multipart.Encryption = {}
+        if access.kms_key:
+            self._encryption = {
+                "ServerSideEncryption": "aws:kms",
+                "SSEKMSKeyId": access.kms_key,
+            }
         with explained(self.uri):
-            self._unchecked_client = client or _default_client()
+            self._unchecked_client = client or make_client(access)
 
     def __repr__(self) -> str:
         return f"S3Store({self.uri!r})"
@@ -76,8 +99,10 @@ class S3Store:
         """Store ``data`` (at most 5 GB) as the newest version of ``key``."""
         name = self._name(key)
         with explained(self.uri):
-            answer = self._client.put_object(Bucket=self._bucket, Key=name, Body=data)
-        return _put_info(key, data, answer)
+            answer = self._client.put_object(
+                Bucket=self._bucket, Key=name, Body=data, **self._encryption
+            )
+        return _put_info(key, len(data), answer)
 
     def put_if_absent(self, key: str, data: bytes) -> ObjectInfo:
         """Store ``data`` unless ``key`` is taken; of racing callers exactly one succeeds.
@@ -92,7 +117,7 @@ class S3Store:
             try:
                 answer = self._client.put_object(
                     Bucket=self._bucket, Key=name, Body=data, IfNoneMatch="*",
-                    Metadata={WRITER: writer},
+                    Metadata={WRITER: writer}, **self._encryption,
                 )  # fmt: skip
             except ClientError as error:
                 if _code(error) not in {"PreconditionFailed", "ConditionalRequestConflict"}:
@@ -101,7 +126,28 @@ class S3Store:
                 if mine is None:
                     raise ObjectExistsError(self.uri, key) from error
                 return mine
-        return _put_info(key, data, answer)
+        return _put_info(key, len(data), answer)
+
+    def put_file(
+        self, key: str, path: Path, progress: Callable[[int], None] | None = None
+    ) -> ObjectInfo:
+        """Store a file as the newest version of ``key``, in parts if it is large.
+
+        Raises:
+            UnreadableFileError, FileChangedError: of the file.
+            UploadTakenOverError: another file is being uploaded to the key.
+        """
+        target, tell = self._target(key), progress or (lambda _: None)
+        with reading(path) as source:
+            if source.size <= multipart.PART:
+                data = source.read(0, multipart.PART)
+                source.check_unchanged()
+                info = self.put(key, data)
+                tell(info.size)
+                return info
+            with explained(self.uri):
+                answer = multipart.upload(target, source, tell)
+            return _put_info(key, source.size, answer)
 
     def get(self, key: str, version: str | None = None) -> bytes:
         """Return the newest version of ``key``, or the one asked for.
@@ -121,6 +167,9 @@ class S3Store:
         from botocore.exceptions import ClientError
 
         where: _Where = {"Bucket": self._bucket, "Key": self._name(key)}
+        if version == "":
+            # Some servers take it for none.
+            raise ObjectNotFoundError(self.uri, key, version)
         if version is not None:
             where["VersionId"] = version
         stream = cast(BinaryIO, tempfile.SpooledTemporaryFile(IN_MEMORY))  # noqa: SIM115
@@ -128,7 +177,7 @@ class S3Store:
             try:
                 self._download(where, stream)
             except ClientError as error:
-                if _code(error) not in _ABSENT:
+                if not self._is_absent(error, key, version):
                     raise
                 raise ObjectNotFoundError(self.uri, key, version) from error
         stream.seek(0)
@@ -143,7 +192,7 @@ class S3Store:
             try:
                 self._client.head_object(Bucket=self._bucket, Key=name)
             except ClientError as error:
-                if _code(error) not in _ABSENT:
+                if not self._is_absent(error, key):
                     raise
                 return False
         return True
@@ -158,6 +207,11 @@ class S3Store:
                 break
             found.append(info)
         return found
+
+    def history(self, prefix: str = "") -> list[ObjectInfo]:
+        """Return every kept version of every key that starts with ``prefix``, deleted ones too."""
+        found = (self._info(entry) for entry in self._entries(self._prefix + prefix))
+        return [info for info in found if is_key(info.key)]
 
     def list(self, prefix: str = "") -> list[ObjectInfo]:
         """Return the current version of every key that starts with ``prefix``, by key."""
@@ -177,6 +231,42 @@ class S3Store:
         with explained(self.uri):
             self._client.delete_object(Bucket=self._bucket, Key=self._name(key))
 
+    def purge(self, key: str, keep: str | None = None) -> int:
+        """Remove every version of ``key`` for good, delete markers and open uploads as well.
+
+        Args:
+            key: of the object.
+            keep: a version that stays, and is the current one then; none if None.
+
+        Raises:
+            ObjectNotFoundError: there is no such version to keep.
+        """
+        target = self._target(key)
+        versions: list[str] = []
+        markers: list[str] = []
+        for page in self._pages(target.name):
+            # The prefix also finds longer keys.
+            versions += [
+                e["VersionId"] for e in page.get("Versions", []) if e["Key"] == target.name
+            ]
+            markers += [
+                e["VersionId"] for e in page.get("DeleteMarkers", []) if e["Key"] == target.name
+            ]
+        if keep is not None and keep not in versions:
+            raise ObjectNotFoundError(self.uri, key, keep)
+        removed = [version for version in versions if version != keep]
+        with explained(self.uri):
+            multipart.abort_all(target)
+            # The oldest first and markers last, so that no older version comes to light meanwhile.
+            for version in (*reversed(removed), *markers):
+                self._client.delete_object(Bucket=self._bucket, Key=target.name, VersionId=version)
+        return len(removed)
+
+    def discard_unfinished(self) -> int:
+        """Remove what unfinished puts of any key have left; return how many there were."""
+        with explained(self.uri):
+            return multipart.abort_under(self._client, self._bucket, self._prefix)
+
     @cached_property
     def _client(self) -> S3Client:
         """The client, once the bucket is known to keep versions."""
@@ -190,6 +280,10 @@ class S3Store:
             )
         return self._unchecked_client
 
+    def _target(self, key: str) -> multipart.Target:
+        with explained(self.uri):
+            return multipart.Target(self._client, self._bucket, self._name(key), self._encryption)
+
     def _name(self, key: str) -> str:
         return self._prefix + check_key(key)
 
@@ -199,10 +293,28 @@ class S3Store:
         return ObjectInfo(key, entry["Size"], entry["VersionId"], modified)
 
     def _entries(self, prefix: str) -> Iterator[ObjectVersionTypeDef]:
+        for page in self._pages(prefix):
+            yield from page.get("Versions", [])
+
+    def _pages(self, prefix: str) -> Iterator[ListObjectVersionsOutputTypeDef]:
         with explained(self.uri):
             pages = self._client.get_paginator("list_object_versions")
-            for page in pages.paginate(Bucket=self._bucket, Prefix=prefix):
-                yield from page.get("Versions", [])
+            yield from pages.paginate(Bucket=self._bucket, Prefix=prefix)
+
+    def _is_absent(self, error: ClientError, key: str, version: str | None = None) -> bool:
+        """Tell whether an object is not there rather than out of reach.
+
+        To whom may not list the whole bucket, S3 answers a request for what is not there with a
+        denial: then the part that this identity may list decides.
+        """
+        code = _code(error)
+        if code not in _DENIED:
+            return code in _ABSENT or (version is not None and code in _MALFORMED_VERSION)
+        if version is not None:
+            return all(info.version != version for info in self.versions(key))
+        # Versions come by key and then the newest first.
+        first = next(self._entries(self._name(key)), None)
+        return first is None or first["Key"] != self._name(key) or not first["IsLatest"]
 
     def _download(self, where: _Where, stream: BinaryIO) -> None:
         from botocore.exceptions import HTTPClientError, IncompleteReadError
@@ -230,26 +342,13 @@ class S3Store:
         return ObjectInfo(key, found["ContentLength"], found["VersionId"], modified)
 
 
-def _default_client() -> S3Client:
-    import boto3
-    from botocore.config import Config
-
-    config = Config(
-        retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-        connect_timeout=5,
-        read_timeout=60,
-    )
-    try:
-        return boto3.Session().client("s3", config=config)
-    except ValueError as error:
-        raise EndpointUnreachableError(f"{error}: AWS_ENDPOINT_URL must be a URL") from error
-
-
 def _code(error: ClientError) -> str:
     return error.response["Error"]["Code"]
 
 
-def _put_info(key: str, data: bytes, answer: PutObjectOutputTypeDef) -> ObjectInfo:
+def _put_info(
+    key: str, size: int, answer: PutObjectOutputTypeDef | CompleteMultipartUploadOutputTypeDef
+) -> ObjectInfo:
     # The answer to a put does not tell LastModified; its date is the same server's clock.
     modified = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
-    return ObjectInfo(key, len(data), answer["VersionId"], modified.astimezone(UTC))
+    return ObjectInfo(key, size, answer["VersionId"], modified.astimezone(UTC))

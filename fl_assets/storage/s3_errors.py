@@ -21,11 +21,19 @@ class WrongRegionError(StorageError):
 
 
 class CredentialsMissingError(StorageError):
-    """The default credential chain found no complete credentials."""
+    """No complete credentials: none in the default credential chain, or a token file is gone."""
 
 
 class CredentialsRefusedError(StorageError):
-    """S3 knows the credentials as expired, unknown or wrong."""
+    """The credentials, or the token that they are got for, are expired, unknown or wrong."""
+
+
+class RoleRefusedError(AccessDeniedError):
+    """This process's identity may not take the hospital's role."""
+
+
+class KeyRefusedError(AccessDeniedError):
+    """The key that objects are encrypted with is not there, or not for this identity."""
 
 
 class VersioningOffError(StorageError):
@@ -38,11 +46,20 @@ class EndpointUnreachableError(StorageError):
 
 _NO_BUCKET = "create it (terraform/) or correct consortium.yaml"
 _DENIED = "let this hospital's role do that, or open the store as the right hospital"
-_REGION = "set AWS_REGION to the bucket's region"
+_REGION = "set `region` in consortium.yaml, or AWS_REGION, to the bucket's region"
+_ROLE = (
+    "name this process's identity in the role's trust policy, or correct `role` in consortium.yaml"
+)
+_KEY = (
+    "let the role use the key (kms:GenerateDataKey, kms:Decrypt), or correct `kms_key` in "
+    "consortium.yaml"
+)
 _REFUSED = "renew the credentials or, for signatures and times, check key and clock"
 _MISSING = "give the process a role, or set AWS_PROFILE or AWS_ACCESS_KEY_ID and its secret"
 _UNREACHABLE = "check the network and AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL"
 _OTHER = "see the error code in the S3 documentation"
+
+_TAKING_ROLES = {"AssumeRole", "AssumeRoleWithWebIdentity"}
 
 # By error code; a HEAD has no body and so only its status as code.
 _ANSWERS: dict[str, tuple[type[StorageError], str]] = {
@@ -55,7 +72,8 @@ _ANSWERS: dict[str, tuple[type[StorageError], str]] = {
     ),
     **dict.fromkeys(
         ("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId",
-         "SignatureDoesNotMatch", "RequestTimeTooSkewed", "InvalidClientTokenId"),
+         "SignatureDoesNotMatch", "RequestTimeTooSkewed", "InvalidClientTokenId",
+         "ExpiredTokenException", "InvalidIdentityToken", "IDPRejectedClaim"),
         (CredentialsRefusedError, _REFUSED),
     ),
 }  # fmt: skip
@@ -76,11 +94,19 @@ def explained(uri: str) -> Iterator[None]:
         raise _answer(uri, error) from error
     except BotoCoreError as error:
         raise _no_answer(uri, error) from error
+    except FileNotFoundError as error:
+        # botocore reads the token of a web identity itself.
+        raise CredentialsMissingError(f"{uri}: {error}; {_MISSING}") from error
 
 
 def _answer(uri: str, error: ClientError) -> StorageError:
     code, message = error.response["Error"]["Code"], error.response["Error"].get("Message", "")
     kind, cure = _ANSWERS.get(code, (StorageError, _OTHER))
+    # S3 passes on the refusal of the key, which names the action that was refused.
+    if code.startswith("KMS.") or (kind is AccessDeniedError and "kms:" in message):
+        kind, cure = KeyRefusedError, _KEY
+    elif kind is AccessDeniedError and error.operation_name in _TAKING_ROLES:
+        kind, cure = RoleRefusedError, _ROLE
     return kind(f"{uri}: {error.operation_name} failed with {code} ({message}); {cure}")
 
 
@@ -96,6 +122,8 @@ def _no_answer(uri: str, error: BotoCoreError) -> StorageError:
         | boto.CredentialRetrievalError,
     ):
         kind, cure = CredentialsMissingError, _MISSING
+    elif isinstance(error, boto.NoRegionError):
+        kind, cure = WrongRegionError, _REGION
     elif isinstance(error, boto.TokenRetrievalError | boto.SSOError):
         kind, cure = CredentialsRefusedError, _REFUSED
     elif isinstance(error, boto.ConnectionError | boto.HTTPClientError | boto.IncompleteReadError):

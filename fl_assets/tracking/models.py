@@ -38,10 +38,16 @@ class LoadedModel(Protocol):
 
 
 class NoChampionError(FlAssetsError):
-    """The registry holds no champion yet."""
+    """The registry holds no champion.
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"model {name!r} has no champion yet: run `fla demo` or promote one")
+    Args:
+        name: of the model.
+        lost: why there is none any more; None where there never was one.
+    """
+
+    def __init__(self, name: str, lost: str | None = None) -> None:
+        why = "yet: run `fla demo` or promote one" if lost is None else f"any more: {lost}"
+        super().__init__(f"model {name!r} has no champion {why}")
 
 
 def log_model(
@@ -198,6 +204,42 @@ class Registry:
                 if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
                     return None
                 raise
+
+    def find(self, version_or_alias: str) -> ModelVersion | None:
+        """Return a version by number or alias, None if there is none."""
+        if not version_or_alias.isdigit():
+            return self.alias(version_or_alias)
+        return next((v for v in self.versions() if str(v.version) == version_or_alias), None)
+
+    def versions(self) -> list[ModelVersion]:
+        """Return every version, oldest first; none where no model was registered yet."""
+        with reaching(self.tracking.uri):
+            found = self._client.search_model_versions(f"name='{self.name}'")
+        return sorted(found, key=lambda version: int(version.version))
+
+    def aliases(self) -> dict[str, str]:
+        """Return the version behind each alias; none where no model was registered yet."""
+        with reaching(self.tracking.uri):
+            try:
+                found = self._client.get_registered_model(self.name).aliases
+            except MlflowException as error:
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    return {}
+                raise
+        return {str(alias): str(version) for alias, version in found.items()}
+
+    def remove_alias(self, alias: str) -> None:
+        """Let an alias point nowhere."""
+        with reaching(self.tracking.uri):
+            self._client.delete_registered_model_alias(self.name, alias)
+
+    def tag(self, version: str, key: str, value: str | None) -> None:
+        """Tag a version; None takes the tag away."""
+        with reaching(self.tracking.uri):
+            if value is None:
+                self._client.delete_model_version_tag(self.name, version, key)
+            else:
+                self._client.set_model_version_tag(self.name, version, key, value)
 
     def load(self, version_or_alias: str) -> LoadedModel:
         """Load a version by number or alias.

@@ -156,6 +156,20 @@ class Tracking:
             file.write_bytes(data)
             self.client.log_artifact(run_id, str(file), str(Path(path).parent))
 
+    def read_text(self, run_id: str, path: str) -> str | None:
+        """Return an artefact of a run as text, None where the run has none of that path.
+
+        Raises:
+            TrackingError: MLflow could not be reached.
+        """
+        with reaching(self.uri):
+            folder = str(Path(path).parent)
+            known = self.client.list_artifacts(run_id, None if folder == "." else folder)
+            if path not in {found.path for found in known}:
+                return None
+            with tempfile.TemporaryDirectory() as scratch:
+                return Path(self.client.download_artifacts(run_id, path, scratch)).read_text()
+
     def log_dataset(self, run_id: str, name: str, digest: str, rows: int, source: str) -> None:
         """Log a data set that the run used: its version and row count, never a row.
 

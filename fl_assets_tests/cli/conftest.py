@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from fl_assets_tests.cli.fla import Fla
 
 @pytest.fixture
 def fla(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Fla:
+    # Nobody is there to answer a question.
+    monkeypatch.setattr("sys.stdin", io.StringIO())
     return Fla(monkeypatch, capsys)
 
 

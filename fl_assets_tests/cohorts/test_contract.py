@@ -20,6 +20,7 @@ from fl_assets.cohorts.reader import LINE, read_rows
 from fl_assets.cohorts.spec import CohortSpec
 from fl_assets.cohorts.synthetic import generate
 from fl_assets.errors import BadDataError
+from fl_assets_tests.cohorts.heart import heart
 from fl_assets_tests.damage import EDITS, Edit, as_file, damaged, good_lines, is_row, replaced
 
 
@@ -294,3 +295,31 @@ def test_the_lines_behind_a_reason_are_known(stroke: CohortSpec) -> None:
     checked = check(frame.to_csv(index=False, sep=";").encode(), stroke)
     assert checked.lines("avg_glucose_level: decimal comma") == [6, 11]
     assert checked.lines("avg_glucose_level: not a number") == [7]
+
+
+def test_codes_and_missing_markers_of_another_cohort() -> None:
+    spec = heart()
+    lines = [
+        "63,1,1,145,0,?,2,150,0,2.3,3,0,6,0",
+        "67,1,4,160,286,0,2,108,1,1.5,2,3,7.0,3",
+        "41,0,9,130,204,0,2,172,0,1.4,1,0,3,0",
+        "41,2,2,130,204,0,2,172,0,1.4,1,0,3,0",
+        "41,1,2,130,204,0,2,172,0,1.4,1,0,3,7",
+        "41,1,2,130,204,0,2,172,0,1.4,1,0,3,?",
+    ]
+    checked = check_rows(read_rows("\n".join(lines).encode(), spec, "upload"), spec)
+    accepted = checked.accepted
+    assert accepted["num"].tolist() == [0, 1]
+    assert accepted["num"].dtype == "int8"
+    assert accepted["cp"].tolist() == ["typical angina", "asymptomatic"]
+    assert accepted["thal"].tolist() == ["fixed defect", "reversible defect"]
+    assert accepted["chol"].isna().tolist() == [True, False]
+    assert accepted["fbs"].isna().tolist() == [True, False]
+    assert checked.quarantine["_reason"].tolist() == [
+        "cp: not an allowed category",
+        "sex: neither 0 nor 1",
+        "num: not a known code",
+        "num: missing",
+    ]
+    # What the hospital sent, not what it means.
+    assert checked.quarantine["cp"].tolist() == ["9", "2", "2", "2"]

@@ -1,13 +1,26 @@
+import gzip
 import io
+import tracemalloc
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from fl_assets.cohorts import reader
-from fl_assets.cohorts.reader import LINE, PROBLEM, TEXT, HeaderError, NotTextError, read_rows
+from fl_assets.cohorts import formats, reader
+from fl_assets.cohorts.reader import (
+    DELIMITERS,
+    LINE,
+    PROBLEM,
+    TEXT,
+    HeaderError,
+    NotTextError,
+    read_batches,
+    read_rows,
+)
 from fl_assets.cohorts.spec import CohortSpec
 from fl_assets.errors import BadDataError
-from fl_assets_tests.damage import REFUSED, as_file, good_lines
+from fl_assets_tests.damage import EDITS, REFUSED, Edit, as_file, damaged, good_lines
 
 
 @pytest.fixture(scope="module")
@@ -179,11 +192,80 @@ def test_the_public_file(stroke: CohortSpec, stroke_csv: object) -> None:
     [
         (b"PK\x03\x04", "spreadsheet or ZIP"),
         (b"\xd0\xcf\x11\xe0", "old Excel"),
-        (b"\x1f\x8b", "gunzip"),
-        (b"PAR1", "Parquet"),
-        ("id,age\n".encode("utf-16"), "iconv -f utf-16"),
+        (b"PARE", "without encryption"),
+        (b"\xfd7zXZ\0", "with xz: compress it with gzip"),
+        (b"(\xb5/\xfd", "with Zstandard: compress it with gzip"),
     ],
+    ids=["zip", "xls", "encrypted-parquet", "xz", "zstd"],
 )
 def test_another_format_is_named_with_its_cure(stroke: CohortSpec, start: bytes, said: str) -> None:
     with pytest.raises(NotTextError, match=said):
         read_rows(start + b"\x00\x01more", stroke, "upload")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["lf", "crlf", "cr"])
+@pytest.mark.parametrize("quoted", [False, True], ids=["plain", "quoted"])
+def test_batches_are_the_rows_wherever_a_block_ends(
+    end: str, quoted: bool, stroke: CohortSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = good_lines(stroke, 40)
+    lines.insert(7, "")
+    lines.insert(20, lines[3] + ",extra")
+    if quoted:
+        fields = lines[30].split(",")
+        lines[30] = ",".join([*fields[:1], f'"a, ""b""{end}c"', *fields[2:]])
+    data = as_file(lines, end)
+    whole = read_rows(data, stroke, "upload.csv")
+    assert len(whole) == 41
+    for chunk in (1, 7, 100, 1000):
+        monkeypatch.setattr(formats, "CHUNK", chunk)
+        batches = list(read_batches(io.BytesIO(data), stroke, "upload.csv", rows=9))
+        assert [len(batch) for batch in batches] == [9, 9, 9, 9, 5]
+        pd.testing.assert_frame_equal(pd.concat(batches, ignore_index=True), whole)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    edits=EDITS,
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+    delimiter=st.sampled_from(list(DELIMITERS)),
+)
+def test_the_quick_parser_reads_what_the_csv_module_reads(
+    lines: list[str], stroke: CohortSpec, edits: list[Edit], end: str, delimiter: str
+) -> None:
+    data = as_file([line.replace(",", delimiter) for line in damaged(lines, edits)], end)
+
+    def outcome() -> pd.DataFrame | str:
+        try:
+            return read_rows(data, stroke, "upload.csv")
+        except BadDataError as error:
+            return str(error)
+
+    quick = outcome()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reader, "parse_block", lambda *_: None)
+        slow = outcome()
+    if isinstance(quick, str) or isinstance(slow, str):
+        assert quick == slow
+    else:
+        pd.testing.assert_frame_equal(quick, slow)
+
+
+def test_memory_does_not_grow_with_the_file(
+    stroke: CohortSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = good_lines(stroke, 200)
+    body = as_file(lines[1:])
+    monkeypatch.setattr(formats, "CHUNK", 1 << 16)
+
+    def peak(copies: int) -> int:
+        stream = io.BytesIO(gzip.compress(as_file(lines[:1]) + body * copies, 1))
+        tracemalloc.start()
+        rows = sum(len(b) for b in read_batches(stream, stroke, "upload.csv.gz", rows=1000))
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert rows == 200 * copies
+        return found
+
+    peak(1)
+    assert peak(160) < 2 * peak(40)

@@ -121,7 +121,7 @@ BAD: dict[str, tuple[Change, str]] = {
     "one category": (lambda d: d["columns"][2].update(categories=["spring"]), "categories: "),
     "category that means missing": (
         lambda d: d.update(missing_markers=["", "winter"]),
-        "season: ['winter'] cannot be category and missing marker",
+        "season: 'winter' cannot stand for winter and for a missing value",
     ),
     "no missing marker": (lambda d: d.update(missing_markers=[]), "missing_markers: "),
     "prevalence in percent": (lambda d: d["label"].update(prevalence=20), "label.prevalence: "),
@@ -129,6 +129,59 @@ BAD: dict[str, tuple[Change, str]] = {
     "age is no number": (lambda d: d.update(age_column="season"), "age_column: season not among"),
     "risk flag is no flag": (lambda d: d.update(risk_flags=["years"]), "risk_flags: years not"),
     "subgroup is no column": (lambda d: d.update(subgroups=["sex"]), "subgroups: sex not among"),
+    "one code for both": (
+        lambda d: d["label"].update(positive=[1, 2], negative=["2.0"]),
+        "label: codes: '2.0' cannot stand for positive and for negative",
+    ),
+    "no code": (lambda d: d["label"].update(positive=[]), "label.positive: "),
+    "code of no category": (
+        lambda d: d["columns"][2].update(codes={"1": "summer"}),
+        "summer not among the categories",
+    ),
+    "code that is another category": (
+        lambda d: d["columns"][2].update(codes={"winter": "spring"}),
+        "'winter' cannot stand for spring and for winter",
+    ),
+    "code of two categories": (
+        lambda d: d["columns"][2].update(codes={"1": "spring", "01": "winter"}),
+        "'01' cannot stand for spring and for winter",
+    ),
+    "code that means missing": (
+        lambda d: d["columns"][2].update(codes={"?": "spring"}),
+        "season: '?' cannot stand for spring and for a missing value",
+    ),
+    "code that means missing in the column": (
+        lambda d: d["columns"][1].update(positive=["-9"], missing_markers=[-9]),
+        "allergy: '-9' cannot stand for positive and for a missing value",
+    ),
+    "label that means missing": (
+        lambda d: d["label"].update(negative=["?"]),
+        "attack: '?' cannot stand for negative and for a missing value",
+    ),
+    "a truth of YAML's": (
+        lambda d: d["columns"][2].update(categories=[True, False], reference=True),
+        "put it in quotes",
+    ),
+    "order beside a header": (
+        lambda d: d.update(file_order=["years"]),
+        "file_order is for files without a header: say header: false as well",
+    ),
+    "order without a column": (
+        lambda d: d.update(header=False, file_order=["patient", "years"]),
+        "file_order must hold each column once; see allergy, attack, peak_flow, season",
+    ),
+    "order with a column twice": (
+        lambda d: d.update(
+            header=False,
+            file_order=["patient", "years", "years", "allergy", "season", "peak_flow", "attack"],
+        ),
+        "file_order must hold each column once; see a column named twice",
+    ),
+    "no word on the id": (lambda d: d.pop("id_column"), "id_column: Field required"),
+    "the name of rows without id": (
+        lambda d: (d.update(id_column=None), d["label"].update(column="row_id")),
+        "row_id is what rows are called where id_column is null",
+    ),
     "subgroup per number": (lambda d: d.update(subgroups=["years"]), "subgroups: years not among"),
 }
 
@@ -214,3 +267,38 @@ def test_derived_features(case: str, document: dict[str, Any]) -> None:
     assert X.shape == (2, len(preprocessor.feature_names))
     assert preprocessor.feature_names[-2:] == ["p", "q"]
     assert X[:, -2].tolist() == [40.0, 0.0]
+
+
+def test_what_a_spec_does_not_use_leaves_no_trace_in_its_version(
+    document: dict[str, Any], stroke: CohortSpec
+) -> None:
+    # Models and partitions of existing consortia name this version.
+    assert stroke.version == "852a087255e6"
+    plain = parse(document)
+    document["header"] = True
+    document["label"] |= {"positive": ["1"], "negative": [0]}
+    document["columns"][2]["codes"] = {}
+    assert parse(document).version == plain.version
+    document["columns"][2]["codes"] = {1: "spring"}
+    assert parse(document).version != plain.version
+
+
+def test_codes_may_be_numbers_in_the_yaml(document: dict[str, Any]) -> None:
+    document["missing_markers"] = ["", -9]
+    document["label"] |= {"positive": [2], "negative": [1]}
+    document["columns"][1] |= {"positive": ["Y", 1], "negative": ["N", 0]}
+    document["columns"][2]["codes"] = {1: "spring", 2: "autumn"}
+    spec = parse(document)
+    assert spec.canonical("attack", "2") == "1"
+    assert spec.canonical("allergy", "N") == "0"
+    assert spec.canonical("season", "02") == "autumn"
+    assert spec.canonical("years", "-9.0") is None
+
+
+def test_columns_of_a_cohort_without_ids(document: dict[str, Any]) -> None:
+    document["id_column"] = None
+    spec = parse(document)
+    assert spec.key_column == "row_id"
+    assert spec.frame_columns == ["row_id", *spec.file_columns]
+    assert spec.file_columns == ["years", "allergy", "season", "peak_flow", "attack"]
+    assert CohortSpec.model_validate_json(spec.contract.model_dump_json()) == spec.contract

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fl_assets.coordinator.preprocessors import build_preprocessors
-from fl_assets.coordinator.training import is_current, is_unfinished, load_release, train
+from fl_assets.coordinator.training import is_current, load_release, train
 from fl_assets.coordinator.witnesses import load_witness, save_witness
 from fl_assets.federation import client_app
 from fl_assets.federation.recipe import Recipe
@@ -90,13 +90,13 @@ def test_a_new_training_that_was_cut_off_is_the_one_that_goes_on(
             raise ConnectionError
 
     first = train(strict, recipe, InProcessRuntime(), {})
-    assert not is_unfinished(strict, recipe)
+    assert is_current(strict, recipe, load_release(strict.coordinator_store(), "private"))
     with pytest.raises(ConnectionError):
         train(strict, recipe, Cut(), {"dagster.run_id": "abcdef0123"}, fresh=True)
-    assert is_unfinished(strict, recipe)
+    assert not is_current(strict, recipe, load_release(strict.coordinator_store(), "private"))
     client_app._sites.clear()
     assert train(strict, recipe, InProcessRuntime(), {}).run == f"{first.run}-abcdef01"
-    assert not is_unfinished(strict, recipe)
+    assert is_current(strict, recipe, load_release(strict.coordinator_store(), "private"))
     assert kinds(strict, "hospital-a") == ["reserve", "settle"] * 2
 
 
@@ -111,7 +111,6 @@ def test_retraining_until_the_cap_ends_in_a_refusal_with_its_arithmetic(
     assert arithmetic in str(caught.value)
     # The recipe still stands for the model that it has.
     assert is_current(strict, recipe, load_release(strict.coordinator_store(), "private"))
-    assert not is_unfinished(strict, recipe)
     entry = Ledger(strict.site_store("hospital-b"), "hospital-b").entries()[-1]
     assert entry.act.kind == "refuse"
     assert arithmetic in entry.act.reason

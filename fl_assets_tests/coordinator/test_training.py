@@ -187,5 +187,5 @@ def test_the_threshold_is_the_weighted_mean_of_the_sites(ready: Settings, recipe
 
 def test_fewer_ready_hospitals_than_the_quorum(ready: Settings, recipe: Recipe) -> None:
     wants_four = recipe.model_copy(update={"quorum": 4})
-    with pytest.raises(NoSiteReadyError, match="needs 4 hospitals with partitions, 3 have them"):
+    with pytest.raises(NoSiteReadyError, match="needs 4 hospitals with training rows, 3 have them"):
         train(ready, wants_four, InProcessRuntime(), {})

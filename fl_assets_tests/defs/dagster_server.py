@@ -25,8 +25,14 @@ SELECTOR = {"repositoryLocationName": "fl_assets", "repositoryName": "__reposito
 class DagsterServer:
     """The GraphQL API of a running server."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, process: subprocess.Popen[bytes]) -> None:
         self.url = url
+        self._process = process
+
+    def kill(self) -> None:
+        """End server, daemon, code server and all runs at once, as when the machine goes down."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
     def query(self, text: str, **variables: Any) -> dict[str, Any]:
         """Run a query or mutation and return its data."""
@@ -49,13 +55,9 @@ def wait_for(look: Callable[[], Found | None], what: str, seconds: float = 120) 
     raise AssertionError(f"{what}: not within {seconds:.0f} s")
 
 
-@contextmanager
-def dagster_dev(settings: Settings, log: Path) -> Iterator[DagsterServer]:
-    """Run ``fla dev`` over a world's folder; stopped with all its children at the end."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = os.environ | {
+def environment_of(settings: Settings) -> dict[str, str]:
+    """Return the environment in which ``fla`` works on a world's folder."""
+    return os.environ | {
         "FLA_HOME": str(settings.home),
         "FLA_CONSORTIUM": str(settings.consortium_file),
         "FLA_RECIPES": str(settings.recipes),
@@ -63,8 +65,22 @@ def dagster_dev(settings: Settings, log: Path) -> Iterator[DagsterServer]:
         "MLFLOW_TRACKING_URI": settings.tracking_uri,
         "DAGSTER_HOME": str(settings.home / "dagster"),
     }
+
+
+@contextmanager
+def dagster_dev(
+    settings: Settings, log: Path, sensor_seconds: int = 30, queue: str | None = None
+) -> Iterator[DagsterServer]:
+    """Run ``fla dev`` over a world's folder; stopped with all its children at the end."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = environment_of(settings) | {
+        "FLA_SENSOR_SECONDS": str(sensor_seconds),
+        "FLA_UPLOAD_QUEUE": queue or "",
+    }
     command = [sys.executable, "-m", "fl_assets.cli", "dev", "--port", str(port)]
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         server = subprocess.Popen(
             command,
             cwd=REPOSITORY,
@@ -77,7 +93,7 @@ def dagster_dev(settings: Settings, log: Path) -> Iterator[DagsterServer]:
     try:
         url = f"http://127.0.0.1:{port}"
         wait_for(lambda: _ready(url, server, log), "dagster dev")
-        yield DagsterServer(url)
+        yield DagsterServer(url, server)
     finally:
         _stop(server)
 
@@ -99,6 +115,8 @@ def _ready(url: str, server: subprocess.Popen[bytes], log: Path) -> bool | None:
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
+    if server.poll() is not None:
+        return
     server.send_signal(signal.SIGTERM)
     try:
         with suppress(subprocess.TimeoutExpired):

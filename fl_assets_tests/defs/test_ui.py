@@ -76,7 +76,9 @@ def test_jobs_schedule_and_sensor_are_there_and_the_schedule_is_off(server: Dags
     schedules = {s["name"]: s["scheduleState"]["status"] for s in found["schedules"]}
     assert schedules == {"monthly_retraining": "STOPPED"}
     assert {s["name"]: s["sensorState"]["status"] for s in found["sensors"]} == {
-        "hospital_roster": "RUNNING"
+        "hospital_roster": "RUNNING",
+        "hospital_uploads_arrived": "RUNNING",
+        "hospital_refresh": "RUNNING",
     }
 
 

@@ -12,6 +12,7 @@ from fl_assets.cohorts.spec import CohortSpec, load_cohort
 from fl_assets.cohorts.synthetic import generate
 from fl_assets.consortium import SplitFractions
 from fl_assets.site.partitions import deal_parts, write_partitions
+from fl_assets.site.rows import SITE_KEY
 from fl_assets.storage import FolderStore
 
 FRACTIONS = SplitFractions(salt="a hospital's salt")
@@ -38,6 +39,13 @@ def real_patients(stroke: CohortSpec, stroke_csv: Path) -> pd.DataFrame:
 @pytest.fixture
 def store(tmp_path: Path) -> FolderStore:
     return FolderStore(tmp_path / "hospital")
+
+
+def store_with_key(path: Path) -> FolderStore:
+    """A store whose hospital has the same secret as any other of these."""
+    store = FolderStore(path)
+    store.put(SITE_KEY, b"the secret of several stores ...")
+    return store
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fl_assets.site.egress import EgressLog
+from fl_assets.site.egress import EgressEntry, EgressLog
 from fl_assets.storage import FolderStore
 from fl_assets.storage.base import StorageError
 
@@ -123,3 +123,70 @@ def test_two_processes_lose_no_entry(store: FolderStore) -> None:
     for run in "ab":
         assert [entry.detail for entry in found if entry.run == run] == [str(n) for n in range(40)]
     assert len(found) == 80
+
+
+@pytest.fixture
+def three_days(store: FolderStore) -> FolderStore:
+    """Two entries on each of three days, as the log itself writes them."""
+    for day in ("2026-01-01", "2026-01-02", "2026-01-05"):
+        log = EgressLog(store)
+        for number in range(2):
+            entry = EgressEntry(
+                time=datetime(2026, 1, int(day[-1]), tzinfo=UTC),
+                kind="update",
+                run="run",
+                detail=f"{day} {number}",
+                size=1,
+                sha256="0" * 64,
+            )
+            log._append(f"egress/{day}/", entry)
+    return store
+
+
+def test_a_whole_log_has_no_damage(three_days: FolderStore) -> None:
+    assert EgressLog(three_days).damages() == []
+    assert [e.previous is None for e in EgressLog(three_days).entries()] == [True] + 5 * [False]
+
+
+@pytest.mark.parametrize(
+    ("gone", "shown"),
+    [
+        (
+            ["egress/2026-01-01/000000.json"],
+            "1 entries are missing before egress/2026-01-01/000001",
+        ),
+        (
+            ["egress/2026-01-05/000000.json"],
+            "1 entries are missing before egress/2026-01-05/000001",
+        ),
+        (["egress/2026-01-01/000001.json"], "what egress/2026-01-02/000000.json follows on"),
+        (
+            ["egress/2026-01-02/000000.json", "egress/2026-01-02/000001.json"],
+            "what egress/2026-01-05/000000.json follows on",
+        ),
+    ],
+    ids=["first", "first of a day", "last of a day", "a whole day"],
+)
+def test_a_deleted_entry_shows(three_days: FolderStore, gone: list[str], shown: str) -> None:
+    for key in gone:
+        three_days.delete(key)
+    (problem,) = EgressLog(three_days).damages()
+    assert problem.startswith(shown)
+
+
+def test_an_edited_entry_shows(three_days: FolderStore) -> None:
+    key = "egress/2026-01-02/000000.json"
+    three_days.put(key, three_days.get(key).replace(b'"size":1', b'"size":0'))
+    assert EgressLog(three_days).damages() == [
+        "what egress/2026-01-02/000001.json follows on was edited or is missing"
+    ]
+
+
+def test_entries_from_before_the_chain_are_whole(store: FolderStore) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    entry = EgressEntry(time=now, kind="update", run="r", detail="", size=1, sha256="0")
+    old = entry.model_dump_json(exclude={"previous"})
+    for number in range(2):
+        store.put(f"egress/2026-01-01/{number:06d}.json", old.encode())
+    EgressLog(store).release("update", "run", b"")
+    assert EgressLog(store).damages() == []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from fl_assets.config import load_yaml_model
 from fl_assets.consortium import Consortium, SplitFractions
 from fl_assets.coordinator.simulation import upload
 from fl_assets.site import partitions, rows
-from fl_assets.site.intake import collect_records
+from fl_assets.site.intake import collect_records, has_new_uploads
 from fl_assets.site.partitions import (
     PARTS,
     PartitionManifest,
@@ -25,10 +26,11 @@ from fl_assets.site.partitions import (
     write_partitions,
 )
 from fl_assets.site.rows import DamagedRowsError
+from fl_assets.site.runs import SortedRuns
 from fl_assets.storage import FolderStore, ObjectNotFoundError
 from fl_assets.storage.base import StorageError
 from fl_assets_tests.conftest import REPOSITORY
-from fl_assets_tests.site.conftest import FRACTIONS
+from fl_assets_tests.site.conftest import FRACTIONS, store_with_key
 
 
 def build(store: FolderStore, patients: pd.DataFrame, spec: CohortSpec) -> PartitionManifest:
@@ -120,11 +122,12 @@ def test_new_rows_move_no_old_one(
 
 
 def test_the_same_records_are_the_same_version(
-    store: FolderStore, tmp_path: Path, stroke: CohortSpec, patients: pd.DataFrame
+    tmp_path: Path, stroke: CohortSpec, patients: pd.DataFrame
 ) -> None:
     shuffled = patients.sample(frac=1, random_state=3)
+    store = store_with_key(tmp_path / "one")
     first = build(store, patients, stroke)
-    assert build(FolderStore(tmp_path / "other"), shuffled, stroke) == first
+    assert build(store_with_key(tmp_path / "other"), shuffled, stroke) == first
     assert build_partitions(store, stroke, FRACTIONS) == first
     salted = build_partitions(store, stroke, FRACTIONS.model_copy(update={"salt": "new salt"}))
     assert salted.version != first.version
@@ -226,6 +229,26 @@ def test_a_wrong_number_in_the_manifest(
     assert verify(store, stroke) == [f"test holds {held} rows, the manifest says 7"]
 
 
+def test_rows_are_compared_in_bounded_memory(
+    store: FolderStore,
+    stroke: CohortSpec,
+    patients: pd.DataFrame,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With runs and row groups of a few rows all is the same, and nothing is loaded whole."""
+    monkeypatch.setattr(partitions, "SortedRuns", partial(SortedRuns, run=100))
+    monkeypatch.setattr(rows, "ROW_GROUP", 64)
+    monkeypatch.setattr(rows, "read_rows", None)
+    build(store, patients, stroke)
+    assert verify(store, stroke) == []
+    parts = deal_parts(patients["id"], FRACTIONS)
+    twice = pd.concat([patients, patients.iloc[:2]])
+    redeal(store, twice, [*parts, *np.where(parts[:2] == "train", "test", "train")], stroke)
+    assert verify(store, stroke) == ["2 rows are in more than one part"]
+    redeal(store, patients.iloc[3:], parts[3:], stroke)
+    assert verify(store, stroke) == ["3 records are in no part, 0 rows are no record"]
+
+
 def test_newer_records_are_no_loss(
     store: FolderStore, stroke: CohortSpec, patients: pd.DataFrame
 ) -> None:
@@ -245,10 +268,17 @@ class BrokenStore:
         return getattr(self._store, name)
 
     def put(self, key: str, data: bytes) -> object:
+        self._count(key)
+        return self._store.put(key, data)
+
+    def put_file(self, key: str, path: Path) -> object:
+        self._count(key)
+        return self._store.put_file(key, path)
+
+    def _count(self, key: str) -> None:
         self._fails -= 1
         if not self._fails:
             raise StorageError(f"no more room for {key}")
-        return self._store.put(key, data)
 
 
 @pytest.mark.faults
@@ -272,7 +302,7 @@ def test_a_crash_leaves_the_old_version_current(
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("fails", [1, 2])
+@pytest.mark.parametrize("fails", [1, 2, 3])
 def test_a_crash_in_intake_leaves_the_old_records_current(
     fails: int, store: FolderStore, stroke: CohortSpec, patients: pd.DataFrame
 ) -> None:
@@ -283,7 +313,10 @@ def test_a_crash_in_intake_leaves_the_old_records_current(
         collect_records(BrokenStore(store, fails), stroke)  # type: ignore[arg-type]
     assert verify(store, stroke) == []
     assert len(rows.read_rows(store, first.key, first.sha256)) == 500
+    # Whatever had been written, the upload is not yet done with.
+    assert has_new_uploads(store)
     assert collect_records(store, stroke).rows == 2000
+    assert not has_new_uploads(store)
 
 
 @pytest.mark.real_data

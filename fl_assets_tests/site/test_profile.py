@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from fl_assets.learning.features import Preprocessor
 from fl_assets.privacy.ledger import BudgetExceededError, Ledger
 from fl_assets.privacy.ledger_entries import Charge
 from fl_assets.privacy.noise import SeededNoise
+from fl_assets.site import rows
 from fl_assets.site.egress import EgressLog
 from fl_assets.site.noised_release import NoisedRelease
 from fl_assets.site.partitions import load_manifest, load_part
@@ -31,7 +33,7 @@ from fl_assets.site.profile import (
 )
 from fl_assets.site.profile_sums import sensitivity
 from fl_assets.storage import FolderStore, ObjectNotFoundError
-from fl_assets_tests.site.conftest import put_parts
+from fl_assets_tests.site.conftest import put_parts, store_with_key
 
 
 @pytest.mark.parametrize(
@@ -124,8 +126,6 @@ def test_the_upper_edge_is_in_the_last_bin(asthma: CohortSpec) -> None:
 
 @pytest.fixture(scope="session")
 def asthma() -> CohortSpec:
-    from pathlib import Path
-
     from fl_assets.cohorts.spec import load_cohort
 
     return load_cohort("asthma.yaml", Path(__file__).parents[1] / "cohorts")
@@ -263,6 +263,36 @@ def test_a_profile_is_of_the_training_rows_and_logged(
     (entry,) = EgressLog(dealt).entries()
     assert (entry.kind, entry.run, entry.size) == ("profile", "run-1", len(stored))
     assert entry.sha256 == hashlib.sha256(stored).hexdigest()
+
+
+@pytest.mark.parametrize("epsilon", [None, 5.0])
+def test_a_profile_is_added_up_in_bounded_memory(
+    epsilon: float | None,
+    tmp_path: Path,
+    stroke: CohortSpec,
+    patients: pd.DataFrame,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From small row groups it is the same but for rounding, and nothing is loaded whole."""
+    found = []
+    for size in (10_000, 130):
+        monkeypatch.setattr(rows, "ROW_GROUP", size)
+        monkeypatch.setattr(rows, "read_rows", None)
+        store = store_with_key(tmp_path / str(size))
+        put_parts(store, stroke, train=patients)
+        terms = None if epsilon is None else noised(epsilon, seed=1)
+        found.append(build_profile(store, stroke, 5, "run-1", terms))
+    whole, pieces = found
+    for name, moments in whole.moments.items():
+        other = pieces.moments[name]
+        assert moments is not None
+        assert other is not None
+        assert other.count == moments.count
+        assert other.total == pytest.approx(moments.total, rel=1e-12)
+        assert other.total_squares == pytest.approx(moments.total_squares, rel=1e-12)
+    assert pieces.model_copy(update={"moments": whole.moments, "partitions": whole.partitions}) == (
+        whole
+    )
 
 
 def test_the_same_rows_have_the_same_profile(dealt: FolderStore, stroke: CohortSpec) -> None:

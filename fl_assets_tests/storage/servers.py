@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, *_: object) -> None:
@@ -20,6 +22,9 @@ class _Handler(BaseHTTPRequestHandler):
         raise NotImplementedError
 
     def do_GET(self) -> None:
+        self.handle_any()
+
+    def do_POST(self) -> None:
         self.handle_any()
 
     def do_PUT(self) -> None:
@@ -54,21 +59,51 @@ def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
 
 
 @contextmanager
-def refusing_s3(status: int, code: str) -> Iterator[str]:
+def refusing_s3(status: int, code: str, message: str = "as S3 puts it") -> Iterator[str]:
     """An S3 whose bucket keeps versions, and that answers everything else with an error."""
 
-    class Refusing(_Handler):
+    class Refusing(Handler):
         def handle_any(self) -> None:
             self.body()
             if urlsplit(self.path).query == "versioning":
                 xml = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
                 self.answer(200, xml.encode())
             else:
-                xml = f"<Error><Code>{code}</Code><Message>as S3 puts it</Message></Error>"
+                xml = f"<Error><Code>{code}</Code><Message>{message}</Message></Error>"
                 body = b"" if self.command == "HEAD" else xml.encode()
                 self.answer(status, body, {"x-amz-bucket-region": "eu-west-1"})
 
     with serving(Refusing) as url:
+        yield url
+
+
+@contextmanager
+def denying_s3(listed: str) -> Iterator[str]:
+    """An S3 that lists one object, and denies every request for an object, as AWS does.
+
+    Args:
+        listed: name of the object, of version 7.
+    """
+    versioning = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>"
+    version = (
+        f"<Version><Key>{listed}</Key><VersionId>7</VersionId><IsLatest>true</IsLatest>"
+        "<LastModified>2026-01-01T00:00:00.000Z</LastModified><Size>1</Size></Version>"
+    )
+
+    class Denying(Handler):
+        def handle_any(self) -> None:
+            query = parse_qs(urlsplit(self.path).query, keep_blank_values=True)
+            if "versioning" in query:
+                self.answer(200, versioning.encode())
+            elif "versions" in query:
+                found = version if listed.startswith(query["prefix"][0]) else ""
+                xml = f"<ListVersionsResult>{found}</ListVersionsResult>"
+                self.answer(200, xml.encode())
+            else:
+                xml = "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+                self.answer(403, b"" if self.command == "HEAD" else xml.encode())
+
+    with serving(Denying) as url:
         yield url
 
 
@@ -82,7 +117,7 @@ def flaky_proxy(target: str, faults: dict[str, int]) -> Iterator[str]:
             answer, although it was carried out; a GET gets half of it.
     """
 
-    class Flaky(_Handler):
+    class Flaky(Handler):
         def handle_any(self) -> None:
             upstream = HTTPConnection(urlsplit(target).netloc)
             upstream.request(self.command, self.path, self.body(), dict(self.headers.items()))
@@ -100,4 +135,30 @@ def flaky_proxy(target: str, faults: dict[str, int]) -> Iterator[str]:
                 self.answer(response.status, body[: len(body) // 2], whole)
 
     with serving(Flaky) as url:
+        yield url
+
+
+@contextmanager
+def short_sessions(target: str, saw: Callable[[bytes], None]) -> Iterator[str]:
+    """A proxy to an STS server whose sessions end so soon that a client must renew them.
+
+    Args:
+        target: URL to forward to.
+        saw: told the body of every request.
+    """
+
+    class Short(Handler):
+        def handle_any(self) -> None:
+            request = self.body()
+            saw(request)
+            upstream = HTTPConnection(urlsplit(target).netloc)
+            upstream.request(self.command, self.path, request, dict(self.headers.items()))
+            response = upstream.getresponse()
+            body = response.read().decode()
+            upstream.close()
+            soon = f"{datetime.now(UTC) + timedelta(minutes=5):%Y-%m-%dT%H:%M:%SZ}"
+            body = re.sub("(?<=<Expiration>)[^<]*", soon, body)
+            self.answer(response.status, body.encode(), {"Content-Type": "text/xml"})
+
+    with serving(Short) as url:
         yield url

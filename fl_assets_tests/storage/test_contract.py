@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from threading import Barrier, Event
 
 import pytest
@@ -12,9 +13,11 @@ from fl_assets.storage import (
     ObjectExistsError,
     ObjectNotFoundError,
     SiteStore,
+    multipart,
     open_store,
 )
 from fl_assets.storage.base import BadKeyError
+from fl_assets.storage.source import FileChangedError, SourceFile, UnreadableFileError
 
 BAD_KEYS = ["", "../x", "/x", "a//b", ".hidden", "a/.hidden", "a/./b", "a/", "a\\b", "a\nb", "a\0b"]
 UNICODE_KEYS = ["incoming/größe 1.csv", "incoming/数据.csv", "incoming/a+b=c&d%20e?f#g.csv"]
@@ -190,9 +193,173 @@ class TestSiteStore:
             writing.result()
         assert all(content in contents for content in seen)
 
+    def test_purge_leaves_nothing(self, store: SiteStore) -> None:
+        old = [store.put("a", data).version for data in (b"1", b"2")]
+        store.delete("a")
+        store.put("a", b"3")
+        for other in ("ab", "b/a"):
+            store.put(other, b"other")
+        assert store.purge("a") == 3
+        assert store.versions("a") == []
+        assert not store.exists("a")
+        for version in (None, *old):
+            with pytest.raises(ObjectNotFoundError):
+                store.get("a", version)
+        assert [info.key for info in store.history()] == ["ab", "b/a"]
+        assert store.purge("a") == 0
+        # The key is free again.
+        assert store.put_if_absent("a", b"4").key == "a"
+
+    def test_purge_reaches_what_was_deleted_before(self, store: SiteStore) -> None:
+        store.put("a", b"1")
+        store.delete("a")
+        assert store.purge("a") == 1
+        assert store.history() == []
+
+    @pytest.mark.parametrize("deleted", [False, True], ids=["current", "deleted"])
+    @pytest.mark.parametrize("keep", [0, 1, 2])
+    def test_purge_can_keep_a_version(self, store: SiteStore, keep: int, deleted: bool) -> None:
+        versions = [store.put("a", data).version for data in (b"0", b"1", b"2")]
+        if deleted:
+            store.delete("a")
+        assert store.purge("a", keep=versions[keep]) == 2
+        assert [info.version for info in store.versions("a")] == [versions[keep]]
+        assert store.get("a") == str(keep).encode()
+        with pytest.raises(ObjectNotFoundError, match="version"):
+            store.purge("a", keep=versions[keep - 1])
+        assert store.get("a") == str(keep).encode()
+
+    def test_history_has_deleted_keys_too(self, store: SiteStore) -> None:
+        assert store.history() == []
+        first, second = store.put("b/a", b"1"), store.put("b/a", b"2")
+        gone, other = store.put("b/gone", b"1"), store.put("c", b"1")
+        store.delete("b/gone")
+        found = [(info.key, info.version) for info in store.history("b/")]
+        expected = [second, first, gone]
+        assert found == [(info.key, info.version) for info in expected]
+        assert store.history()[-1].version == other.version
+        assert store.history("b/g") == store.versions("b/gone")
+
     def test_its_uri_opens_it_again(self, store: SiteStore) -> None:
         store.put("a", b"1")
         again = open_store(store.uri)
         assert again.uri == store.uri
         assert type(again) is type(store)
         assert again.get("a") == b"1"
+
+
+class BrokenOffError(Exception):
+    """What breaks a transfer off."""
+
+
+class TestPutFile:
+    SIZE = 2 * 5 * 2**20 + 3
+
+    @pytest.fixture(autouse=True)
+    def _small_parts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        # The smallest that S3 takes.
+        monkeypatch.setattr(multipart, "PART", 5 * 2**20)
+
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Path:
+        return self.written(tmp_path / "upload.csv", b"0123456789abcde\n")
+
+    def written(self, path: Path, line: bytes) -> Path:
+        path.write_bytes((line * (self.SIZE // len(line) + 1))[: self.SIZE])
+        return path
+
+    def broken_off(self, store: SiteStore, file: Path, after: int) -> None:
+        """Break a transfer off once so many bytes are there."""
+
+        def progress(done: int) -> None:
+            if done >= after:
+                raise BrokenOffError
+
+        with pytest.raises(BrokenOffError):
+            store.put_file("incoming/a.csv", file, progress)
+
+    @pytest.mark.parametrize("size", [0, 1, 5 * 2**20, 5 * 2**20 + 1, 2 * 5 * 2**20])
+    def test_a_file_becomes_an_object(self, store: SiteStore, tmp_path: Path, size: int) -> None:
+        (tmp_path / "file").write_bytes(b"x" * size)
+        old = store.put("incoming/a.csv", b"old")
+        seen: list[int] = []
+        info = store.put_file("incoming/a.csv", tmp_path / "file", seen.append)
+        assert seen == sorted(seen)
+        assert seen[-1] == size
+        assert store.get("incoming/a.csv") == b"x" * size
+        (listed,) = store.list()
+        assert (info.size, info.version) == (size, listed.version)
+        assert abs(info.modified - datetime.now(UTC)) < timedelta(minutes=1)
+        assert [i.version for i in store.versions("incoming/a.csv")] == [info.version, old.version]
+
+    @pytest.mark.faults
+    def test_what_broke_off_goes_on(self, store: SiteStore, file: Path) -> None:
+        for _ in range(2):
+            self.broken_off(store, file, after=self.SIZE - 10)
+            assert not store.exists("incoming/a.csv")
+            assert store.history() == []
+        seen: list[int] = []
+        store.put_file("incoming/a.csv", file, seen.append)
+        assert seen[-1] == self.SIZE
+        assert store.get("incoming/a.csv") == file.read_bytes()
+        assert len(store.history()) == 1
+
+    @pytest.mark.faults
+    def test_another_file_does_not_go_on(
+        self, store: SiteStore, file: Path, tmp_path: Path
+    ) -> None:
+        self.broken_off(store, file, after=6 * 2**20)
+        other = self.written(tmp_path / "other.csv", b"fedcba9876543210")
+        store.put_file("incoming/a.csv", other)
+        assert store.get("incoming/a.csv") == other.read_bytes()
+
+    @pytest.mark.faults
+    def test_a_file_that_was_corrected_meanwhile(self, store: SiteStore, file: Path) -> None:
+        self.broken_off(store, file, after=self.SIZE)
+        content = bytearray(file.read_bytes())
+        content[6 * 2**20] ^= 1
+        file.write_bytes(content)
+        store.put_file("incoming/a.csv", file)
+        assert store.get("incoming/a.csv") == content
+
+    @pytest.mark.faults
+    @pytest.mark.parametrize("size", [10, SIZE])
+    def test_a_file_that_grows_meanwhile_is_refused(
+        self, store: SiteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+    ) -> None:
+        file = tmp_path / "growing.csv"
+        file.write_bytes(b"x" * size)
+        read = SourceFile.read
+
+        def grow(source: SourceFile, start: int, length: int) -> bytes:
+            with file.open("ab") as stream:
+                stream.write(b"y")
+            return read(source, start, length)
+
+        monkeypatch.setattr(SourceFile, "read", grow)
+        with pytest.raises(FileChangedError, match=r"growing\.csv.*wait until"):
+            store.put_file("incoming/a.csv", file)
+        assert store.history() == []
+
+    def test_unreadable_files(self, store: SiteStore, tmp_path: Path) -> None:
+        for path in (tmp_path / "absent.csv", tmp_path):
+            with pytest.raises(UnreadableFileError, match="readable file"):
+                store.put_file("incoming/a.csv", path)
+        with pytest.raises(BadKeyError):
+            store.put_file("../a.csv", tmp_path / "absent.csv")
+        assert store.history() == []
+
+    @pytest.mark.faults
+    def test_purge_removes_a_transfer_that_broke_off(self, store: SiteStore, file: Path) -> None:
+        self.broken_off(store, file, after=6 * 2**20)
+        assert store.purge("incoming/a.csv") == 0
+        seen: list[int] = []
+        store.put_file("incoming/a.csv", file, seen.append)
+        assert seen[0] in {0, 5 * 2**20}  # nothing was there, or one part had to be sent
+
+    def test_several_at_once(self, store: SiteStore, file: Path) -> None:
+        with ThreadPoolExecutor(3) as pool:
+            keys = [f"incoming/{n}.csv" for n in range(3)]
+            list(pool.map(lambda key: store.put_file(key, file), keys))
+        assert [info.key for info in store.list()] == keys
+        assert {info.size for info in store.list()} == {self.SIZE}

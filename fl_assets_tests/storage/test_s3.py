@@ -9,18 +9,21 @@ from typing import Any
 
 import pytest
 
-from fl_assets.storage import ObjectExistsError, StorageError
+from fl_assets.storage import ObjectExistsError, ObjectNotFoundError, StorageError
 from fl_assets.storage.base import AccessDeniedError
-from fl_assets.storage.s3 import ATTEMPTS, S3Store
+from fl_assets.storage.s3 import S3Store
+from fl_assets.storage.s3_client import ATTEMPTS
 from fl_assets.storage.s3_errors import (
     BucketNotFoundError,
     CredentialsMissingError,
     CredentialsRefusedError,
     EndpointUnreachableError,
+    KeyRefusedError,
     VersioningOffError,
     WrongRegionError,
 )
-from fl_assets_tests.storage.servers import flaky_proxy, refusing_s3
+from fl_assets_tests.storage.s3_servers import S3Server
+from fl_assets_tests.storage.servers import denying_s3, flaky_proxy, refusing_s3
 
 pytestmark = pytest.mark.services
 
@@ -39,7 +42,7 @@ def impatient_client(endpoint: str) -> Any:
 
 def test_more_keys_than_a_page(make_bucket: MakeBucket) -> None:
     from moto.backends import get_backend
-    from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.core.models import DEFAULT_ACCOUNT_ID
 
     bucket, keys = make_bucket(), [f"egress/{n:04}" for n in range(1003)]
     for key in keys:
@@ -177,6 +180,8 @@ class TestErrorCauses:
             (403, "RequestTimeTooSkewed", CredentialsRefusedError, "clock"),
             (409, "ConditionalRequestConflict", ObjectExistsError, "'a'"),
             (412, "PreconditionFailed", ObjectExistsError, "'a'"),
+            (400, "KMS.NotFoundException", KeyRefusedError, "kms_key"),
+            (400, "KMS.DisabledException", KeyRefusedError, "kms_key"),
             (400, "EntityTooLarge", StorageError, "EntityTooLarge"),
         ],
     )
@@ -189,6 +194,37 @@ class TestErrorCauses:
                 store.put_if_absent("a", b"1")
         assert type(caught.value) is kind
         assert "s3://bucket" in str(caught.value)
+
+    def test_a_key_that_is_refused(self, s3_endpoint: str) -> None:
+        message = "User: r is not authorized to perform: kms:GenerateDataKey on resource: k"
+        with refusing_s3(403, "AccessDenied", message) as url:
+            store = S3Store("bucket", client=impatient_client(url))
+            with pytest.raises(KeyRefusedError, match=r"resource: k.*kms_key"):
+                store.put("a", b"1")
+
+    def test_versioning_off_elsewhere(self, seaweed: S3Server) -> None:
+        for number, status in enumerate((None, "Suspended")):
+            bucket = seaweed.make_bucket(f"hospital-{number}-{uuid.uuid4().hex}", status)
+            with pytest.raises(VersioningOffError, match="turn it on"):
+                S3Store(bucket).list()
+
+    def test_no_bucket_elsewhere(self, seaweed: S3Server) -> None:
+        with pytest.raises(BucketNotFoundError, match=r"consortium\.yaml"):
+            S3Store(f"absent-{uuid.uuid4().hex}").list()
+
+    def test_what_is_absent_is_not_taken_for_denied(self, s3_endpoint: str) -> None:
+        """To whom may not list the whole bucket S3 denies what is not there."""
+        with denying_s3(listed="site/here") as url:
+            store = S3Store("bucket", "site", client=impatient_client(url))
+            assert not store.exists("a")
+            for version in (None, "1"):
+                with pytest.raises(ObjectNotFoundError):
+                    store.get("a", version)
+            for read in (store.exists, store.get):
+                with pytest.raises(AccessDeniedError):
+                    read("here")
+            with pytest.raises(AccessDeniedError):
+                store.get("here", "7")
 
     def test_a_denied_head_is_not_taken_for_absence(self, s3_endpoint: str) -> None:
         with refusing_s3(403, "AccessDenied") as url:

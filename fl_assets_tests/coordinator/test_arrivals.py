@@ -1,0 +1,285 @@
+"""What is new at the hospitals: every state is read exactly once, whatever happens on the way."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from fl_assets.cohorts.spec import load_cohort
+from fl_assets.cohorts.synthetic import generate
+from fl_assets.coordinator.arrivals import Cursor, Look, Past, Request, judge, look
+from fl_assets.coordinator.polling import Polled, poll
+from fl_assets.site.intake import (
+    INCOMING,
+    INTAKE,
+    Intake,
+    Upload,
+    collect_records,
+    is_upload,
+    load_intake,
+)
+from fl_assets.storage import FolderStore, ObjectInfo
+from fl_assets.storage.base import AccessDeniedError
+
+START = datetime(2027, 1, 1, tzinfo=UTC)
+STROKE = load_cohort("stroke", Path())
+_PATIENTS = generate(STROKE, 40, 1)
+CONTENTS = [
+    _PATIENTS.iloc[4 * n : 4 * n + 4].to_csv(index=False, na_rep="N/A").encode() for n in range(10)
+]
+
+
+@dataclass
+class Run:
+    request: Request
+    ended: datetime | None = None
+    read: bool = False
+
+
+@dataclass
+class Simulation:
+    """One hospital's folder, a daemon that looks into it, and its runs, under a clock of its own.
+
+    Files are written past the store, as people do. A run really collects the records, or only
+    reports what it would have read, which takes no time.
+    """
+
+    folder: Path
+    chance: random.Random
+    really: bool
+    now: datetime = START
+    cursor: str | None = None
+    runs: list[Run] = field(default_factory=list)
+    changes: int = 0
+    history: list[tuple[str, int, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.store = FolderStore(self.folder)
+        # One that stays: without any row the intake would have nothing to say.
+        self._write("first", 0, self._nanoseconds())
+
+    def _nanoseconds(self) -> int:
+        return int(self.now.timestamp() * 1e9)
+
+    def _write(self, name: str, content: int, modified: int) -> None:
+        path = self.folder / "incoming" / f"{name}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = (path.stat().st_mtime_ns, path.read_bytes()) if path.exists() else None
+        path.write_bytes(CONTENTS[content])
+        os.utime(path, ns=(modified, modified))
+        self.changes += before != (modified, CONTENTS[content])
+        self.history.append((name, content, modified))
+
+    def upload(self) -> None:
+        self._write(f"new-{len(self.history)}", self.chance.randrange(10), self._nanoseconds())
+
+    def late(self) -> None:
+        """A file that is older than everything that was seen."""
+        old = self._nanoseconds() - self.chance.randrange(10**12, 10**14)
+        self._write(f"late-{len(self.history)}", self.chance.randrange(10), old)
+
+    def rewrite(self) -> None:
+        name, content, _ = self.chance.choice(self.history)
+        self._write(name, (content + 1) % 10, self._nanoseconds())
+
+    def roll_back(self) -> None:
+        """A file as it was once, with the time that it had then."""
+        self._write(*self.chance.choice(self.history))
+
+    def take_away(self) -> None:
+        others = [p for p in (self.folder / "incoming").glob("*.csv") if p.stem != "first"]
+        if others:
+            self.chance.choice(sorted(others)).unlink()
+            self.changes += 1
+
+    def leave_a_part(self) -> None:
+        (self.folder / "incoming" / "new.csv.part").write_bytes(CONTENTS[1][:50])
+
+    def wait(self) -> None:
+        self.now += timedelta(seconds=self.chance.choice([1, 5, 40]))
+
+    def lose_cursor(self) -> None:
+        self.cursor = None
+
+    def tick(self, recorded: bool = True) -> list[Request]:
+        """A look; if it is not recorded, the daemon died before it could ask for anything."""
+        cursor = Cursor.parse(self.cursor).turn(["a"], [], self.now, 0)
+        polled = poll(cursor.due, lambda _: look(self.store), 10)
+        found = judge(cursor, polled, self._past, self.now)
+        if recorded:
+            self.cursor = found.cursor.model_dump_json()
+            known = {run.request.key for run in self.runs}
+            self.runs += [Run(r) for r in found.requests if r.key not in known]
+        return list(found.requests)
+
+    def die_before_recording(self) -> None:
+        self.tick(recorded=False)
+
+    def tick_ten_times(self) -> None:
+        for _ in range(10):
+            self.tick()
+
+    def _past(self, _: str, state: str) -> Past:
+        ended = tuple(r.ended for r in self.runs if r.ended and r.request.state == state)
+        return Past(any(run.ended is None for run in self.runs), ended)
+
+    def run(self, crash: bool = False) -> None:
+        for run in self.runs:
+            if run.ended is None:
+                run.ended = self.now
+                if not crash:
+                    collect_records(self.store, STROKE) if self.really else self._report()
+                    run.read = True
+
+    def _report(self) -> None:
+        found = [i for i in self.store.list(INCOMING) if is_upload(i)]
+        uploads = tuple(Upload(key=i.key, version=i.version) for i in found)
+        self.store.put(INTAKE, Intake(uploads=uploads).model_dump_json().encode())
+
+    def crash(self) -> None:
+        self.run(crash=True)
+
+    def settle(self) -> None:
+        """Let the daemon and the runs go on until nothing is left to do."""
+        for _ in range(6):
+            self.now += timedelta(minutes=11)
+            self.tick()
+            self.run()
+
+    @property
+    def reads(self) -> int:
+        return sum(run.read for run in self.runs)
+
+    def check(self) -> None:
+        listed = {(i.key, i.version) for i in self.store.list(INCOMING) if is_upload(i)}
+        assert {(u.key, u.version) for u in load_intake(self.store).uploads} == listed
+        states = Counter(run.request.state for run in self.runs if run.read)
+        assert set(states.values()) <= {1}
+        assert self.tick() == []
+
+
+CHANGES = [Simulation.upload, Simulation.late, Simulation.rewrite, Simulation.roll_back,
+           Simulation.take_away]  # fmt: skip
+NO_CHANGES = [Simulation.tick_ten_times, Simulation.lose_cursor, Simulation.leave_a_part,
+              Simulation.wait, Simulation.die_before_recording]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_each_change_is_read_once_and_nothing_else_is(seed: int, tmp_path: Path) -> None:
+    chance = random.Random(seed)
+    world = Simulation(tmp_path, chance, really=seed < 3)
+    world.settle()
+    assert world.reads == 1
+    for event in [*chance.choices(CHANGES, k=3), *chance.sample(NO_CHANGES, k=3)]:
+        before = (world.changes, world.reads)
+        event(world)
+        world.settle()
+        assert world.reads - before[1] == world.changes - before[0], event.__name__
+    world.check()
+
+
+@pytest.mark.parametrize("seed", range(100, 200))
+def test_nothing_is_lost_in_any_order_of_events_ticks_runs_and_crashes(
+    seed: int, tmp_path: Path
+) -> None:
+    chance = random.Random(seed)
+    world = Simulation(tmp_path, chance, really=seed < 103)
+    steps = [*CHANGES, *NO_CHANGES, *[Simulation.tick] * 3, *[Simulation.run] * 2, Simulation.crash]
+    for step in chance.choices(steps, k=20):
+        step(world)
+    world.settle()
+    world.check()
+    assert world.reads <= world.changes
+
+
+def info(key: str, version: str, age: float) -> ObjectInfo:
+    return ObjectInfo(f"incoming/{key}", 9, version, START - timedelta(seconds=age))
+
+
+def seen(*uploads: ObjectInfo, read: frozenset[tuple[str, str]] = frozenset()) -> Polled[Look]:
+    return Polled({"a": Look(uploads, read, "report-1")})
+
+
+def test_a_file_that_still_grows_waits_and_one_that_came_to_rest_does_not() -> None:
+    first = judge(Cursor(), seen(info("x.csv", "v1", 1)), no_runs, START)
+    assert first.requests == ()
+    assert first.notes == {"a": "waits: an upload may still be growing"}
+
+    grown = judge(first.cursor, seen(info("x.csv", "v2", 0)), no_runs, START)
+    assert grown.requests == ()
+    same = judge(grown.cursor, seen(info("x.csv", "v2", 1)), no_runs, START)
+    old = judge(grown.cursor, seen(info("x.csv", "v3", 60)), no_runs, START)
+    assert len(same.requests) == len(old.requests) == 1
+    assert old.cursor.young == {}
+
+
+def no_runs(_: str, __: str) -> Past:
+    return Past()
+
+
+def test_a_run_that_failed_without_a_word_is_asked_for_again_three_times_in_all() -> None:
+    keys = []
+    failed: list[datetime] = []
+    now = START
+    for minutes in (0, 2, 11):
+        now += timedelta(minutes=minutes)
+        found = judge(
+            Cursor(), seen(info("x.csv", "v", 9)), lambda *_: Past(False, tuple(failed)), now
+        )
+        keys += [request.key for request in found.requests]
+        failed.append(now)
+        soon = judge(
+            Cursor(), seen(info("x.csv", "v", 9)), lambda *_: Past(False, tuple(failed)), now
+        )
+        assert soon.requests == ()
+    assert len(set(keys)) == 3
+    assert "3 runs about incoming/x.csv failed" in soon.notes["a"]
+
+
+def test_a_hospital_that_fails_is_named_and_takes_nobodys_turn() -> None:
+    names = [f"h{n}" for n in range(5)]
+
+    def ask(name: str) -> Look:
+        if name in {"h0", "h3"}:
+            raise AccessDeniedError(f"{name} lets nobody in")
+        return Look((), frozenset(), "")
+
+    cursor = Cursor().turn(names, [], START, 0)
+    found = judge(cursor, poll(cursor.due, ask, 10), no_runs, START)
+
+    assert set(found.notes) == {"h0", "h3"}
+    assert found.notes["h3"] == "cannot be looked at: AccessDeniedError: h3 lets nobody in"
+    assert found.cursor.turn(names, ["h3"], START, 0).due == ("h1", "h2", "h4", "h0", "h3")
+
+
+def test_who_had_no_turn_comes_first_and_who_left_the_consortium_not_at_all() -> None:
+    polled: Polled[Look] = Polled(
+        {"h0": Look((), frozenset(), "")}, {}, not_asked=["h3", "h4", "gone"]
+    )
+    left = judge(Cursor(), polled, no_runs, START).cursor
+    names = ["h0", "h1", "h3", "h4"]
+    assert left.turn(names, [], START, 0).due == ("h3", "h4", "h0", "h1")
+    assert left.turn(names, ["h1"], START, 0).due == ("h1", "h3", "h4", "h0")
+
+
+def test_with_messages_only_who_is_named_is_looked_at_until_all_are_due() -> None:
+    names = ["h0", "h1", "h2"]
+    first = Cursor().turn(names, [], START, 600)
+    assert first.due == tuple(names)
+    left = judge(
+        first, Polled({n: Look((), frozenset(), "") for n in names}), no_runs, START
+    ).cursor
+    soon = START + timedelta(seconds=599)
+    assert left.turn(names, ["h2", "h2"], soon, 600).due == ("h2",)
+    assert left.turn(names, [], soon + timedelta(seconds=1), 600).due == tuple(names)
+
+
+@pytest.mark.parametrize("text", [None, "", "no JSON", '{"of": "another release"}'])
+def test_a_cursor_that_cannot_be_read_begins_anew(text: str | None) -> None:
+    assert Cursor.parse(text) == Cursor()

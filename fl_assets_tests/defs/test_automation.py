@@ -1,0 +1,134 @@
+"""What follows new records by itself, hospital by hospital."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+
+from fl_assets.definitions import build
+from fl_assets.defs.automation import REFRESHED, refresh_condition
+from fl_assets.settings import Settings
+
+HOSPITALS = dg.StaticPartitionsDefinition(["a", "b", "c"])
+VERSIONS: dict[str, str] = {}
+
+
+def _asset(name: str, deps: list[str]) -> dg.AssetsDefinition:
+    @dg.asset(
+        name=name,
+        deps=deps,
+        partitions_def=HOSPITALS,
+        automation_condition=refresh_condition() if deps else None,
+    )
+    def made(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+        version = VERSIONS.get(context.partition_key, "1")
+        if version == "broken":
+            raise ValueError(version)
+        return dg.MaterializeResult(data_version=dg.DataVersion(version))
+
+    return made
+
+
+DEFINITIONS = dg.Definitions(
+    [
+        _asset("records", []),
+        _asset("partitions", ["records"]),
+        _asset("profile", ["partitions"]),
+        _asset("baseline", ["partitions"]),
+    ]
+)
+FOLLOWING = {"partitions", "profile", "baseline"}
+
+
+class Daemon:
+    """Evaluates the conditions as Dagster's daemon does, and runs what they ask for."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self.instance = instance
+        self.cursor: dg.AutomationConditionEvaluation | None = None
+
+    def tick(self) -> set[tuple[str, str]]:
+        """Return the assets that were asked for, with their hospital, and make them."""
+        result = dg.evaluate_automation_conditions(DEFINITIONS, self.instance, cursor=self.cursor)
+        self.cursor = result.cursor
+        asked = {
+            (name, hospital)
+            for name in FOLLOWING
+            for hospital in result.get_requested_partitions(dg.AssetKey(name))
+        }
+        for hospital in sorted({hospital for _, hospital in asked}):
+            self.make(hospital, *sorted(name for name, where in asked if where == hospital))
+        return asked
+
+    def make(self, hospital: str, *names: str, version: str | None = None) -> None:
+        if version is not None:
+            VERSIONS[hospital] = version
+        DEFINITIONS.resolve_implicit_global_asset_job_def().execute_in_process(
+            instance=self.instance,
+            asset_selection=[dg.AssetKey(name) for name in names],
+            partition_key=hospital,
+            raise_on_error=False,
+        )
+
+
+@pytest.fixture
+def daemon() -> Iterator[Daemon]:
+    VERSIONS.clear()
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Daemon(instance)
+
+
+def all_of(hospital: str) -> set[tuple[str, str]]:
+    return {(name, hospital) for name in FOLLOWING}
+
+
+def test_all_that_follows_is_asked_for_at_once_and_once(daemon: Daemon) -> None:
+    assert daemon.tick() == set()
+    daemon.make("a", "records")
+    assert daemon.tick() == all_of("a")
+    assert daemon.tick() == set()
+
+    daemon.make("a", "records", version="2")
+    daemon.make("b", "records")
+    assert daemon.tick() == all_of("a") | all_of("b")
+    assert daemon.tick() == set()
+
+
+def test_records_that_were_there_before_the_daemon_are_not_forgotten(daemon: Daemon) -> None:
+    daemon.make("a", "records")
+    assert daemon.tick() == all_of("a")
+
+
+def test_the_same_content_again_starts_nothing(daemon: Daemon) -> None:
+    daemon.make("a", "records")
+    daemon.tick()
+    daemon.make("a", "records")
+    assert daemon.tick() == set()
+
+
+def test_a_run_that_made_everything_itself_is_not_followed(daemon: Daemon) -> None:
+    daemon.tick()
+    daemon.make("a", "records", *FOLLOWING)
+    assert daemon.tick() == set()
+
+
+def test_a_hospital_that_breaks_is_tried_once_and_holds_up_no_other(daemon: Daemon) -> None:
+    daemon.make("a", "records")
+    VERSIONS["a"] = "broken"
+    assert daemon.tick() == all_of("a")
+    daemon.make("b", "records")
+    assert daemon.tick() == all_of("b")
+    assert daemon.tick() == set()
+
+    daemon.make("a", "records", version="2")
+    assert daemon.tick() == all_of("a")
+
+
+def test_the_real_assets_follow_and_the_ledger_and_the_models_do_not(world: Settings) -> None:
+    graph = build(world).resolve_asset_graph()
+    automatic = {
+        key.to_user_string()
+        for key in graph.get_all_asset_keys()
+        if graph.get(key).automation_condition is not None
+    }
+    assert automatic == set(REFRESHED)

@@ -1,0 +1,177 @@
+"""The upload sensor asks once, for the hospital that it is about, and names who fails."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+
+from fl_assets.definitions import build
+from fl_assets.defs.partitions import sync_hospitals
+from fl_assets.defs.resources import Platform
+from fl_assets.settings import Settings
+from fl_assets_tests.world import dagster_instance
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    with dagster_instance(tmp_path) as found:
+        yield found
+
+
+def drop(world: Settings, hospital: str, name: str, rows: int = 20, age: float = 60) -> None:
+    """Leave a copy of some of the hospital's rows in its folder, as people do."""
+    store = world.site_store(hospital)
+    first = store.list("incoming/")[0]
+    lines = store.get(first.key).splitlines(keepends=True)[: rows + 1]
+    path = Path(world.home) / "sites" / hospital / "incoming" / name
+    path.write_bytes(b"".join(lines))
+    os.utime(path, (time.time() - age,) * 2)
+
+
+def tick(
+    world: Settings, instance: dg.DagsterInstance, cursor: str | None = None
+) -> dg.SensorResult:
+    context = dg.build_sensor_context(
+        instance=instance,
+        cursor=cursor,
+        resources={"platform": Platform.of(world)},
+        definitions=build(world),
+    )
+    sensor = build(world).resolve_sensor_def("hospital_uploads_arrived")
+    found = sensor(context)
+    assert isinstance(found, dg.SensorResult)
+    return found
+
+
+def message(found: dg.SensorResult) -> str:
+    assert found.skip_reason is not None
+    return str(found.skip_reason.skip_message)
+
+
+def launch(
+    world: Settings, instance: dg.DagsterInstance, request: dg.RunRequest, success: bool = True
+) -> None:
+    job = build(world).resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(
+        instance=instance,
+        asset_selection=list(request.asset_selection or []),
+        partition_key=request.partition_key,
+        tags=dict(request.tags),
+        raise_on_error=False,
+    )
+    assert result.success == success
+
+
+def test_an_upload_is_one_run_of_that_hospital_with_its_name_and_cause(
+    world: Settings, instance: dg.DagsterInstance
+) -> None:
+    sync_hospitals(instance, world.consortium)
+    assert message(tick(world, instance)) == "no new uploads"
+
+    drop(world, "hospital-b", "new.csv")
+    drop(world, "hospital-b", "half.csv.part")
+    found = tick(world, instance)
+
+    (request,) = found.run_requests or []
+    assert request.partition_key == "hospital-b"
+    assert request.asset_selection == [dg.AssetKey("hospital_records")]
+    assert request.tags["fl/hospital"] == "hospital-b"
+    assert request.tags["fl/uploads"] == "incoming/new.csv"
+    # The same state without a cursor is the same run.
+    assert [r.run_key for r in tick(world, instance).run_requests or []] == [request.run_key]
+
+    launch(world, instance, request)
+    assert message(tick(world, instance, found.cursor)) == "no new uploads"
+
+
+def test_a_file_put_back_as_it_was_is_another_run(
+    world: Settings, instance: dg.DagsterInstance
+) -> None:
+    sync_hospitals(instance, world.consortium)
+    keys = []
+    for name in ("new.csv", None, "new.csv", None):
+        path = Path(world.home) / "sites" / "hospital-a" / "incoming" / "new.csv"
+        if name:
+            drop(world, "hospital-a", name)
+            os.utime(path, ns=(10**18, 10**18))
+        else:
+            path.unlink()
+        (request,) = tick(world, instance).run_requests or []
+        keys.append(request.run_key)
+        launch(world, instance, request)
+    assert len(set(keys)) == 4
+
+
+def test_bad_data_are_asked_for_once_and_a_new_hospital_becomes_a_partition(
+    world: Settings, instance: dg.DagsterInstance
+) -> None:
+    instance.add_dynamic_partitions("hospital", ["hospital-b", "hospital-c"])
+    incoming = Path(world.home) / "sites" / "hospital-a" / "incoming"
+    (upload,) = incoming.iterdir()
+    upload.write_bytes(b"not;a;table\n1")
+    os.utime(upload, (time.time() - 60,) * 2)
+
+    found = tick(world, instance)
+    (added,) = found.dynamic_partitions_requests or []
+    assert added.partition_keys == ["hospital-a"]
+    sync_hospitals(instance, world.consortium)
+    (request,) = found.run_requests or []
+    launch(world, instance, request, success=False)
+
+    assert not tick(world, instance, found.cursor).run_requests
+
+
+def test_one_broken_hospital_is_named_and_the_others_go_on(
+    world: Settings, instance: dg.DagsterInstance
+) -> None:
+    config = yaml.safe_load(world.consortium_file.read_text())
+    (world.home / "a-file").write_text("no folder")
+    config["hospitals"][0]["bucket"] = (world.home / "a-file").as_uri()
+    world.consortium_file.write_text(yaml.safe_dump(config))
+    broken = dataclasses.replace(world)
+    assert message(tick(broken, instance)).startswith("hospital-a cannot be looked at: Storage")
+
+    drop(world, "hospital-c", "new.csv")
+    found = tick(broken, instance)
+
+    assert [request.partition_key for request in found.run_requests or []] == ["hospital-c"]
+
+
+def test_a_run_that_waits_in_the_queue_is_not_asked_for_again(
+    world: Settings, instance: dg.DagsterInstance
+) -> None:
+    sync_hospitals(instance, world.consortium)
+    drop(world, "hospital-a", "new.csv")
+    (request,) = tick(world, instance).run_requests or []
+    job = build(world).resolve_implicit_global_asset_job_def()
+    run = instance.create_run_for_job(
+        job, tags=dict(request.tags), status=dg.DagsterRunStatus.NOT_STARTED
+    )
+
+    drop(world, "hospital-a", "another.csv")
+    waiting = tick(world, instance)
+    assert message(waiting) == "hospital-a waits: its records are being collected"
+
+    instance.report_run_failed(run)
+    (again,) = tick(world, instance, waiting.cursor).run_requests or []
+    assert again.tags["fl/uploads"] == "incoming/another.csv, incoming/new.csv"
+
+
+def test_an_unreadable_consortium_file_looks_at_nobody(
+    world: Settings, instance: dg.DagsterInstance
+) -> None:
+    definitions = build(world)
+    world.consortium_file.write_text("hospitals: [")
+    context = dg.build_sensor_context(
+        instance=instance, resources={"platform": Platform.of(world)}, definitions=definitions
+    )
+    found = definitions.resolve_sensor_def("hospital_uploads_arrived")(context)
+    assert isinstance(found, dg.SkipReason)
+    assert "nobody was looked at" in str(found.skip_message)
