@@ -45,7 +45,7 @@ lock: $(VENV)/.dev  ## Write the lock files anew from pyproject.toml
 screenshots: $(VENV)/.dev  ## Take the README's screenshots from the running UI (needs Chromium)
 	$(BIN)/python -m tools.screenshots
 
-benchmark: $(VENV)/.dev  ## Run the benchmarks: quality, recipes, privacy, costs, attacks
+benchmark: $(VENV)/.dev  ## Run the benchmarks: quality, recipes, privacy, costs, attacks, intake
 	$(BIN)/python -m benchmarks.quality
 	$(BIN)/python -m benchmarks.recipes
 	$(BIN)/python -m benchmarks.federation
@@ -54,6 +54,7 @@ benchmark: $(VENV)/.dev  ## Run the benchmarks: quality, recipes, privacy, costs
 	$(BIN)/python -m benchmarks.membership
 	$(BIN)/python -m benchmarks.dp_step
 	$(BIN)/python -m benchmarks.secure_sums
+	$(BIN)/python -m benchmarks.intake
 
 clean:  ## Remove the environment, the data folder and caches
 	rm -rf $(VENV) .fla build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import dagster as dg
 
 from fl_assets.definitions import build
-from fl_assets.defs.outside import LEDGER, inputs_changed, moved_on
+from fl_assets.defs.outside import EGRESS, LEDGER, inputs_changed, moved_on
 from fl_assets.defs.partitions import sync_hospitals
 from fl_assets.defs.staleness import Staleness
 from fl_assets.errors import FlAssetsError
@@ -134,13 +134,15 @@ def plan(settings: Settings) -> Iterator[Step]:
 
 
 def training(settings: Settings, recipes: Iterable[str]) -> Iterator[Step]:
-    """Return the steps from recipe files to the comparison, and what they cost each hospital."""
+    """Return the steps from recipe files to the comparison, and to what left each hospital."""
     for recipe in recipes:
         yield Step(("recipe",), recipe)
         yield Step(("federated_model", "federated_evaluation", "membership_audit"), recipe)
-    for name in settings.consortium.hospital_names:
-        yield Step((LEDGER,), name, of_hospital=True)
     yield Step(("model_comparison",))
+    # Last, and in this order: a comparison asks the hospitals too, and showing the ledger is an
+    # entry of the other log.
+    for name in settings.consortium.hospital_names:
+        yield Step((LEDGER, EGRESS), name, of_hospital=True)
 
 
 def run(

@@ -36,6 +36,7 @@ class Settings:
         sensor_seconds: between two looks of Dagster's sensors, ``FLA_SENSOR_SECONDS``.
         upload_queue: URL of an SQS queue that S3 tells of new uploads, ``FLA_UPLOAD_QUEUE``; none
             if None.
+        intake_engine: what reads and sorts uploads, ``FLA_INTAKE``: ``local`` or ``spark``.
     """
 
     home: Path
@@ -49,6 +50,7 @@ class Settings:
     metrics_port: int | None = None
     sensor_seconds: int = 30
     upload_queue: str | None = None
+    intake_engine: str = "local"
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -70,6 +72,7 @@ class Settings:
             metrics_port=_positive("FLA_METRICS_PORT", at_most=65_535),
             sensor_seconds=_positive("FLA_SENSOR_SECONDS") or 30,
             upload_queue=_variable("FLA_UPLOAD_QUEUE", "") or None,
+            intake_engine=_variable("FLA_INTAKE", "local"),
         )
 
     @cached_property

@@ -7,13 +7,13 @@ import io
 import sqlite3
 import zipfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from fl_assets.cohorts.spec import CategoryColumn, CohortSpec, NumberColumn
 from fl_assets.cohorts.synthetic import generate
 
-MARK = "CANARY"
+MARK = "ZEISIG"
 _SQLITE = b"SQLite format 3\0"
 
 
@@ -97,4 +97,5 @@ def _contents(path: Path) -> Iterator[bytes]:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             yield from (archive.read(name) for name in archive.namelist())
     elif data.startswith(b"\x1f\x8b"):
-        yield gzip.decompress(data)
+        with suppress(EOFError):
+            yield gzip.decompress(data)

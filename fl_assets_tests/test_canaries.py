@@ -45,6 +45,8 @@ def test_no_canary_of_any_column_is_found_outside_the_hospitals_stores(
     tmp_path: Path,
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    # It tells of every font of the machine.
+    logging.getLogger("matplotlib").setLevel(logging.INFO)
     spec = consortium.cohort
     said: list[str] = []
     files = tmp_path / "files"

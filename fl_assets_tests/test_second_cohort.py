@@ -155,7 +155,7 @@ def test_card_and_report_say_so(trained: Settings) -> None:
     tracking = Tracking(trained.tracking_uri, trained.consortium.name)
     version = Registry(tracking, trained.model_name).alias(CANDIDATE)
     assert version is not None
-    card = version.description
+    card = str(version.description)
     assert "Mean AUROC over 1 of 3 hospitals" in card
     assert "| alone | too few | n/a | n/a | n/a | n/a |" in card
     assert re.search(r"\| ill \| (\d+) \| \1 \| n/a \|", card)

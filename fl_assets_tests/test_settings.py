@@ -18,6 +18,7 @@ VARIABLES = [
     "FLA_SYNTHETIC_ROWS",
     "FLA_RUNTIME",
     "FLA_METRICS_PORT",
+    "FLA_INTAKE",
 ]
 
 
@@ -43,6 +44,7 @@ def test_defaults_are_all_in_the_checkout(here: Path) -> None:
         synthetic_rows=5110,
         runtime="inprocess",
         metrics_port=None,
+        intake_engine="local",
     )
     assert not (here / ".fla").exists()
 
@@ -65,6 +67,7 @@ def test_variables(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "FLA_SYNTHETIC_ROWS": "12",
         "FLA_RUNTIME": "processes",
         "FLA_METRICS_PORT": "9100",
+        "FLA_INTAKE": "spark",
     }
     assert list(values) == VARIABLES
     for name, value in values.items():
@@ -79,6 +82,7 @@ def test_variables(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         synthetic_rows=12,
         runtime="processes",
         metrics_port=9100,
+        intake_engine="spark",
     )
 
 

@@ -94,7 +94,7 @@ def _show_consequences(hospital: str, found: Consequences) -> None:
     print_table(Table(f"Model versions with data of {hospital}", columns, rows))
     out.print(f"\nstaying: {', '.join(found.staying) or 'nobody'}", soft_wrap=True)
     for warning in found.warnings:
-        out.print(f"[bold]note[/] {escape(warning)}", soft_wrap=True)
+        _note(warning)
 
 
 def readmit(hospital: HospitalArgument, answer: FormatOption = Format.TABLE) -> None:
@@ -176,24 +176,28 @@ def erase(
     done = erase_patient(
         store, settings.cohort, hospital, wanted, lambda: _rebuild(settings, hospital)
     )
-    stale = _mark(settings, hospital, store)
-    if answer == Format.JSON:
-        receipt = None if done.receipt is None else done.receipt.model_dump(mode="json")
-        print_json({"receipt": receipt, "unread": done.unread, "models": _plain(stale)})
-    else:
+    if answer == Format.TABLE:
         if done.receipt is None:
             out.print("the patient was erased before, and nothing has come since")
         else:
             _show_receipt(done.receipt, answer)
-        _show_stale(stale)
+    for key in done.unread:
+        _note(f"{key} cannot be read and may hold the patient: correct it, or remove it")
     if done.receipt is not None:
         _describe(settings, hospital)
-    for key in done.unread:
-        err.print(
-            f"[bold]note[/] {escape(key)} cannot be read and may hold the patient: correct it, or "
-            "remove it",
-            soft_wrap=True,
-        )
+    stale = _mark(settings, hospital, store)
+    if answer == Format.JSON:
+        receipt = None if done.receipt is None else done.receipt.model_dump(mode="json")
+        models = None if stale is None else _plain(stale)
+        print_json({"receipt": receipt, "unread": done.unread, "models": models})
+    elif stale:
+        _show_stale(stale)
+    if stale is None:
+        raise typer.Exit(1)
+
+
+def _note(text: str) -> None:
+    err.print(f"[bold]note[/] {escape(text)}", soft_wrap=True)
 
 
 def _asked(patient: str) -> str:
@@ -222,30 +226,38 @@ def _describe(settings: Settings, hospital: str) -> None:
     try:
         run(Task.PROFILE, settings, hospital, "fla erase")
     except FlAssetsError as error:
-        err.print(
-            f"[bold]note[/] the profile stays as it was: {escape(str(error))}", soft_wrap=True
-        )
+        _note(f"the profile stays as it was: {error}")
         return
     if settings.whole_consortium.profile_epsilon is None:
-        err.print(
-            "[bold]note[/] whoever holds the profiles before and after can tell the erased "
-            "values by subtraction; `profile_epsilon` in consortium.yaml would prevent it",
-            soft_wrap=True,
+        _note(
+            "whoever holds the profiles before and after can tell the erased values by "
+            "subtraction; `profile_epsilon` in consortium.yaml would prevent it"
         )
 
 
-def _mark(settings: Settings, hospital: str, store: SiteStore) -> list[StaleVersion]:
-    """Tell the coordinator which partitions held somebody; it tags the models made of them."""
+def _mark(settings: Settings, hospital: str, store: SiteStore) -> list[StaleVersion] | None:
+    """Tell the coordinator which partitions held somebody; it tags the models made of them.
+
+    None where the registry cannot be reached, as with a hospital's rights alone.
+    """
     from fl_assets.coordinator.erased import mark_erased
     from fl_assets.site.egress import EgressLog
     from fl_assets.site.erasure import erased_partitions
+    from fl_assets.tracking.runs import TrackingError
 
     erased = erased_partitions(store)
     if not erased:
         return []
     told = "".join(f"{version} {since:%Y-%m-%d}\n" for version, since in erased.items())
     EgressLog(store).release("erasure", "fla erase", told.encode(), "partition versions")
-    return mark_erased(settings, hospital, erased)
+    try:
+        return mark_erased(settings, hospital, erased)
+    except TrackingError as error:
+        _note(
+            f"the models are not tagged: {error}. Erase once more where the registry can be "
+            f"reached, or tell the coordinator these partition versions: {', '.join(erased)}"
+        )
+        return None
 
 
 def _show_receipt(receipt: Receipt, answer: Format) -> None:
@@ -274,5 +286,4 @@ def _show_stale(stale: list[StaleVersion]) -> None:
             f"held somebody erased since{privacy}",
             soft_wrap=True,
         )
-    if stale:
-        out.print("their data have changed: `fla demo` trains the routine recipes anew")
+    out.print("their data have changed: `fla demo` trains the routine recipes anew")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import pandas as pd
 from pydantic import BeforeValidator
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 UNKNOWN = "\0"
 """Canonical text of a spelling that is no code. No field of a file can be spelt like this: a file

@@ -70,13 +70,15 @@ def hospital_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     def hospital_records(
         context: dg.AssetExecutionContext, platform: Platform
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
+        from fl_assets.site.engines import intake_engine
         from fl_assets.site.intake import BlockedUploadsError, collect_records
 
-        settings = platform.settings
-        store = settings.site_store(context.partition_key)
+        settings, hospital = platform.settings, context.partition_key
+        store, rules = settings.site_store(hospital), settings.consortium.intake
         with failing_clearly():
             try:
-                manifest = collect_records(store, settings.cohort, settings.consortium.intake)
+                engine = intake_engine(settings, hospital)
+                manifest = collect_records(store, settings.cohort, rules, engine)
             except BlockedUploadsError as error:
                 yield dg.AssetCheckResult(
                     check_name="uploads_unblocked",

@@ -13,13 +13,13 @@ from fl_assets.storage import ObjectNotFoundError, SiteStore
 if TYPE_CHECKING:
     from fl_assets.privacy.ledger_entries import LedgerHead
 
-LEDGER = "privacy_ledger"
+LEDGER, EGRESS = "privacy_ledger", "egress_log"
 
 
 def moved_on(instance: dg.DagsterInstance, settings: Settings, asset: str, hospital: str) -> bool:
     """Tell whether Dagster's record of a hospital's asset is behind what is in its store.
 
-    So it is after an upload, after ``python -m fl_assets.site``, and for the ledger after every
+    So it is after an upload, after ``python -m fl_assets.site``, and for the two logs after every
     training: the asset exists in another version than the one Dagster saw last.
     """
     store = settings.site_store(hospital)
@@ -97,8 +97,10 @@ def _has_new_uploads(store: SiteStore) -> bool:
 
 
 def _version(store: SiteStore, asset: str) -> str | None:
-    from fl_assets.site import intake, partitions, profile
+    from fl_assets.site import egress, intake, partitions, profile
 
+    if asset == EGRESS:
+        return egress.EgressLog(store).version()
     try:
         if asset == "hospital_records":
             return intake.load_manifest(store).version

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import traceback
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
@@ -37,13 +38,17 @@ class SiteFailedError(FlAssetsError):
 
 
 def keep_details_home(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-    """Let no unforeseen error text leave: a library may have put a patient's value into it."""
+    """Let no unforeseen error text out: a library may have put a patient's value into it.
+
+    The site's log, which the coordinator's may be in a simulation, says where it happened.
+    """
     try:
         return call_next(message, context)
     except FlAssetsError:
         raise
     except Exception as error:
-        log.exception("unforeseen failure at the site")
+        where = "".join(traceback.format_tb(error.__traceback__))
+        log.error("unforeseen %s, whose text may hold a value:\n%s", type(error).__name__, where)
         raise SiteFailedError(str(context.node_config["hospital"]), error) from None
 
 

@@ -75,10 +75,9 @@ class Moments(StrictModel):
     def of(cls, values: NDArray[np.float64], origin: float) -> Moments:
         """Compute the moments of ``values`` [n], which hold no NaN."""
         shifted = values - origin
-        squares = math.fsum(shifted * shifted)
-        return cls(
-            count=len(values), origin=origin, total=math.fsum(shifted), total_squares=squares
-        )
+        # As lists, which fsum goes through three times as fast as through arrays.
+        total, squares = (math.fsum(x.tolist()) for x in (shifted, shifted * shifted))
+        return cls(count=len(values), origin=origin, total=total, total_squares=squares)
 
     @property
     def mean(self) -> float:

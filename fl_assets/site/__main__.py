@@ -14,6 +14,7 @@ from fl_assets.settings import Settings
 from fl_assets.site import intake, partitions, profile
 from fl_assets.site.egress import EgressLog
 from fl_assets.site.egress_summary import summarise
+from fl_assets.site.engines import intake_engine
 
 
 class Task(StrEnum):
@@ -31,7 +32,9 @@ def run(task: Task, settings: Settings, hospital: str, asked_by: str) -> dict[st
     cohort, consortium = settings.cohort, settings.whole_consortium
     store = settings.site_store(hospital)
     if task == Task.RECORDS:
-        return intake.collect_records(store, cohort, consortium.intake).model_dump(mode="json")
+        engine = intake_engine(settings, hospital)
+        manifest = intake.collect_records(store, cohort, consortium.intake, engine)
+        return manifest.model_dump(mode="json")
     if task == Task.PARTITIONS:
         return partitions.build_partitions(store, cohort, consortium.split).model_dump(mode="json")
     if task == Task.PROFILE:

@@ -127,6 +127,11 @@ class EgressLog:
         keys = [info.key for info in self._store.list(PREFIX)]
         return [EgressEntry.model_validate_json(self._store.get(key)) for key in keys]
 
+    def version(self) -> str:
+        """Return what stands for the whole log: the hash of its newest entry."""
+        newest = self._store.list(PREFIX)[-1:]
+        return _sha256(self._store.get(newest[0].key))[:16] if newest else "empty"
+
     def damages(self) -> list[str]:
         """Return what is wrong with the log, in words; empty is good.
 

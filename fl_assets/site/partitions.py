@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Literal
 
@@ -68,7 +69,12 @@ def deal_parts(ids: Iterable[str], fractions: SplitFractions) -> NDArray[np.str_
     """
     # A key of BLAKE2b has at most 64 bytes, a salt any length.
     key = hashlib.sha256(fractions.salt.encode()).digest()
-    digests = (hashlib.blake2b(i.encode(), digest_size=8, key=key).digest() for i in ids)
+    keyed = hashlib.blake2b(digest_size=8, key=key)
+    digests = []
+    for text in map(str.encode, ids):
+        digest = keyed.copy()  # a third faster than a new one
+        digest.update(text)
+        digests.append(digest.digest())
     place = np.frombuffer(b"".join(digests), ">u8") / 2**64
     edges = [fractions.train, fractions.train + fractions.validation]
     parts: NDArray[np.str_] = np.array(PARTS)[np.digitize(place, edges)]
@@ -119,7 +125,8 @@ def _write(
         for table, parts in dealt:
             for part, writer in writers.items():
                 writer.write(table.filter(pa.array(parts == part)).select(schema.names))
-        content = b"".join(writer.finish() for writer in writers.values())
+        with ThreadPoolExecutor(len(writers)) as pool:
+            content = b"".join(pool.map(rows.RowWriter.finish, writers.values()))
         version = rows.keyed_version(store, content)
         files = {}
         for part, writer in writers.items():

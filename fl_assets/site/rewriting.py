@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import re
+import shutil
 import tempfile
 from contextlib import ExitStack
 from itertools import count
@@ -92,13 +93,22 @@ def rewrite(store: SiteStore, info: ObjectInfo, spans: list[Span]) -> ObjectInfo
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="fla-erase-"))
         path = Path(scratch) / "upload"
         stream = stack.enter_context(store.open(info.key, info.version))
-        upload = open_upload(stream, info.key)
-        stream.seek(0)
-        if isinstance(upload, ParquetUpload):
-            _copy_parquet(stream, path, spans)
+        if spans:
+            _copy_without(stream, info.key, path, spans)
         else:
-            _copy_text(stream, path, upload, spans)
+            # As it is, for it may be a file that nobody can read.
+            with path.open("wb") as copy:
+                shutil.copyfileobj(stream, copy)
         return store.put_file(info.key, path)
+
+
+def _copy_without(stream: BinaryIO, name: str, path: Path, spans: list[Span]) -> None:
+    upload = open_upload(stream, name)
+    stream.seek(0)
+    if isinstance(upload, ParquetUpload):
+        _copy_parquet(stream, path, spans)
+    else:
+        _copy_text(stream, path, upload, spans)
 
 
 def _copy_text(stream: BinaryIO, path: Path, upload: TextUpload, spans: list[Span]) -> None:

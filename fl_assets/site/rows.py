@@ -24,7 +24,7 @@ from fl_assets.errors import BadDataError
 from fl_assets.storage import ObjectExistsError, ObjectNotFoundError, SiteStore
 
 SITE_KEY = "keys/site.key"
-ROW_GROUP = 131_072
+ROW_GROUP = 65_536
 """Rows that are written, hashed and read at once."""
 
 _PEPPER = b"fl_assets.pepper"
@@ -141,7 +141,15 @@ class RowWriter:
 
     @cached_property
     def _writer(self) -> pq.ParquetWriter:
-        writer = pq.ParquetWriter(self._path, self._schema, compression="zstd")
+        writer = pq.ParquetWriter(
+            self._path,
+            self._schema,
+            compression="zstd",
+            # The first column names the row: a dictionary would be as long as the column.
+            use_dictionary=self._schema.names[1:],
+            # Smallest and largest values, which nobody asks for.
+            write_statistics=False,
+        )
         return self._stack.enter_context(writer)
 
     @cached_property

@@ -1,13 +1,13 @@
-"""Gathering uploads on a Spark cluster: more rows than one machine takes in a night.
+"""Gathering uploads on a Spark cluster: more rows than one machine takes.
 
 The rows of an upload are read and checked by one task, and the ids are sorted by as many as Spark
-has partitions. Every step is the function that :func:`fl_assets.site.gathering.gather` calls, so the
-outcome is the same to the byte.
+has partitions. Every step is made of the functions that
+:func:`fl_assets.site.gathering.gather` calls, so the outcome is the same to the byte.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
+from pyspark.sql.functions import col
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.storagelevel import StorageLevel
 
@@ -37,7 +37,9 @@ _REPORT = "_report"
 _DOUBLE = "_double"
 _ROWS = "_rows"
 
-Batches = Iterator[pa.RecordBatch]
+_PACKED = pa.schema([(_DOUBLE, pa.bool_()), (_ROWS, pa.binary())])
+
+Batches = Iterable[pa.RecordBatch]
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class SparkEngine:
 def _passed_schema(spec: CohortSpec) -> pa.Schema:
     """Return the schema of rows between the two steps; a report travels as a row of its own."""
     first = [(UPLOAD, pa.int32()), (LINE, pa.int64()), (_REPORT, pa.string())]
-    return pa.schema([*map(lambda f: pa.field(*f), first), *stored_schema(spec)])
+    return pa.schema([*(pa.field(*f) for f in first), *stored_schema(spec)])
 
 
 def _read(
@@ -95,13 +97,8 @@ def _read(
         for number in (number for batch in batches for number in batch["id"].to_pylist()):
             upload = UploadRows(store, spec, infos[number], number, erased)
             for rows in upload:
-                report = pa.nulls(len(rows), pa.string())
-                yield from (
-                    rows.append_column(_REPORT, report)
-                    .select(schema.names)
-                    .cast(schema)
-                    .to_batches()
-                )
+                passed = rows.append_column(_REPORT, pa.nulls(len(rows), pa.string()))
+                yield from passed.select(schema.names).cast(schema).to_batches()
             text = upload.report.model_dump_json()
             yield pa.RecordBatch.from_pylist([{UPLOAD: number, _REPORT: text}], schema)
 
@@ -111,7 +108,7 @@ def _read(
 
 
 def _reports(read: DataFrame) -> list[Upload]:
-    rows = read.filter(F.col(_REPORT).isNotNull()).select(UPLOAD, _REPORT).collect()
+    rows = read.filter(col(_REPORT).isNotNull()).select(UPLOAD, _REPORT).collect()
     return [Upload.model_validate_json(report) for _, report in sorted(map(tuple, rows))]
 
 
@@ -130,16 +127,13 @@ def _sorted(
                 yield _packed(double, double=True)
                 yield _packed(latest(others, key), double=False)
 
-    fit = read.filter(F.col(_REPORT).isNull() & ~F.col(UPLOAD).isin(list(refused))).drop(_REPORT)
+    fit = read.filter(col(_REPORT).isNull() & ~col(UPLOAD).isin(list(refused))).drop(_REPORT)
     # No id is in two ranges.
     ranges = fit.repartitionByRange(key).sortWithinPartitions(key, UPLOAD, LINE)
     packed = ranges.mapInArrow(finish, from_arrow_schema(_PACKED))
     for row in packed.toLocalIterator(prefetchPartitions=True):
         with pa.ipc.open_stream(bytes(row[_ROWS])) as reader:
             yield reader.read_all(), row[_DOUBLE]
-
-
-_PACKED = pa.schema([(_DOUBLE, pa.bool_()), (_ROWS, pa.binary())])
 
 
 def _packed(rows: pa.Table, *, double: bool) -> pa.RecordBatch:

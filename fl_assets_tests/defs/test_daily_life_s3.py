@@ -68,6 +68,8 @@ def test_the_last_hospital_uploads_and_a_model_follows(server: S3Server, tmp_pat
     home.mkdir()
     settings = build_world(
         home,
+        simulated=False,
+        privacy_budget={"unprotected_runs": True},
         bucket="s3://{hospital}",
         region=REGION,
         retraining={"min_new_rows": 0.1},

@@ -57,6 +57,7 @@ def test_the_graph_is_grouped_and_described(server: DagsterServer) -> None:
         },
         "governance": {
             "privacy_ledger",
+            "egress_log",
             "membership_audit",
             "model_comparison",
             "champion_model",

@@ -14,7 +14,7 @@ from fl_assets.federation.statement import PrivacyStatement
 from fl_assets.learning.models import model_for
 from fl_assets.settings import Settings
 from fl_assets.site.egress import EgressLog
-from fl_assets.site.partitions import load_manifest, load_part, write_partitions
+from fl_assets.site.partitions import MANIFEST, load_manifest, load_part, write_partitions
 from fl_assets_tests.federation.conftest import MakeJob
 
 
@@ -161,17 +161,24 @@ def test_a_patients_value_in_an_error_stays_at_the_site(
     server: Server, world: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = world.site_store("hospital-a")
-    frame = load_part(store, load_manifest(store), "train").astype({"stroke": object})
+    manifest = load_manifest(store)
+    frame = load_part(store, manifest, "train").astype({"stroke": object})
     frame["stroke"] = "canary-4711"
-    write_partitions(store, frame, np.full(len(frame), "train"), world.cohort, "test")
+    file = manifest.files["train"]
+    store.put(file.key, data := frame.to_parquet())
+    other = file.model_copy(update={"sha256": hashlib.sha256(data).hexdigest()})
+    files = manifest.files | {"train": other}
+    store.put(MANIFEST, manifest.model_copy(update={"files": files}).model_dump_json().encode())
 
     reply = server.ask("hospital-a")
 
     assert reply.has_error()
     assert "hospital-a failed with ValueError: see the site's own log" in reply.error.reason
     assert "canary" not in reply.error.reason
-    # Where the site's people look for it.
-    assert "canary-4711" in caplog.text
+    assert "unforeseen ValueError" in caplog.text
+    # Where it happened, for the site's people, and not with what.
+    assert 'fl_assets/federation/client_app.py", line' in caplog.text
+    assert "canary" not in caplog.text
 
 
 def test_our_own_errors_arrive_as_they_are(server: Server, world: Settings) -> None:

@@ -177,6 +177,17 @@ def test_the_latest_upload_still_wins(
     assert [u.key for u in manifest.uploads] == ["incoming/z.csv", "incoming/a.csv"]
 
 
+def test_a_later_upload_that_nobody_can_read_stays_as_it_is(
+    store: FolderStore, stroke: CohortSpec, text: pd.DataFrame
+) -> None:
+    cut = gzip.compress(text.head(3).to_csv(index=False).encode())[:-9]
+    store.put("incoming/a.csv", text.to_csv(index=False).encode())
+    store.put("incoming/cut.csv.gz", cut)
+    build(store, stroke)
+    assert erase(store, stroke).unread == ("incoming/cut.csv.gz",)
+    assert store.get("incoming/cut.csv.gz") == cut
+
+
 def test_a_later_upload_does_not_bring_the_patient_back(
     store: FolderStore, stroke: CohortSpec, text: pd.DataFrame
 ) -> None:
