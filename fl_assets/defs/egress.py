@@ -11,7 +11,8 @@ def egress_assets() -> list[dg.AssetsDefinition]:
     """Return ``egress_log``."""
 
     @dg.asset(
-        deps=["hospital_partitions"],
+        # Showing the ledger is an entry too.
+        deps=["hospital_partitions", "privacy_ledger"],
         partitions_def=HOSPITALS,
         backfill_policy=dg.BackfillPolicy.multi_run(1),
         group_name="governance",

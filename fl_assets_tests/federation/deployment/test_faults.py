@@ -24,14 +24,14 @@ from fl_assets_tests.federation.conftest import MakeJob
 from fl_assets_tests.federation.deployment.processes import marked, wait_for
 from fl_assets_tests.federation.deployment.test_local import Background, bits, running
 from fl_assets_tests.federation.final_figures import final_figures
+from fl_assets_tests.thorough import THOROUGH
 
 pytestmark = [pytest.mark.faults, pytest.mark.services, pytest.mark.timeout(600)]
 
 HOSPITALS = ("hospital-a", "hospital-b", "hospital-c")
 SITE_MODULES = ("deployment.supernode", "deployment.executor")
-# 20 and 10 with FLA_THOROUGH=1: the suite has to end in time, and each of these takes seconds.
-THOROUGH = bool(os.environ.get("FLA_THOROUGH"))
-KILLS, SERVER_KILLS = (20, 10) if THOROUGH else (10, 5)
+# The suite has to end in time, and each of these takes seconds.
+KILLS, SERVER_KILLS = (20, 10) if THOROUGH else (6, 5)
 
 ROUNDS = 12
 LATEST_KILL = 4

@@ -26,6 +26,7 @@ from fl_assets_tests.federation.conftest import MakeJob
 from fl_assets_tests.federation.family import descendants
 from fl_assets_tests.federation.final_figures import final_figures
 from fl_assets_tests.federation.test_resumption import killed_after
+from fl_assets_tests.thorough import THOROUGH
 
 MLP: dict[str, Any] = {
     "model": {"kind": "mlp", "hidden": [4]},
@@ -42,6 +43,8 @@ NAMES = [
     name if name == "inprocess" else pytest.param(name, marks=pytest.mark.services)
     for name in get_args(RuntimeName)
 ]
+# Ray takes ten seconds to start, and the suite has to end in time.
+QUICK = NAMES if THOROUGH else NAMES[:2]
 
 
 @pytest.fixture(params=NAMES)
@@ -105,6 +108,7 @@ def test_a_failing_site_drops_out_and_the_others_compute_the_same_bits_everywher
     )
 
 
+@pytest.mark.parametrize("runtime", QUICK, indirect=True)
 def test_an_interrupted_run_goes_on_in_any_runtime(runtime: Runtime, make_job: MakeJob) -> None:
     # With layers that stay at the sites, so that these too must find what they had.
     job = make_job(rounds=3, **LOCAL_NORMS)
@@ -143,6 +147,7 @@ def test_below_its_quorum_a_run_fails_with_every_cause_and_leaves_nothing(
     assert not left
 
 
+@pytest.mark.parametrize("runtime", QUICK, indirect=True)
 def test_too_few_sites_are_refused(runtime: Runtime, make_job: MakeJob) -> None:
     job = make_job(quorum=2)
     alone = job.model_copy(update={"sites": {"hospital-a": job.sites["hospital-a"]}})
