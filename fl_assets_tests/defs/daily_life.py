@@ -33,15 +33,15 @@ DAGSTER_YAML = {
         "max_retries": 2,
         "retry_on_asset_or_op_failure": False,
     },
+    "concurrency": {"runs": {"max_concurrent_runs": 2}},
 }
 
 
-def set_dagster_yaml(settings: Settings, runs_at_once: int = 2) -> None:
-    """Write the instance's configuration; with no run at once all wait in the queue."""
+def set_dagster_yaml(settings: Settings) -> None:
+    """Write the instance's configuration."""
     folder = settings.home / "dagster"
     folder.mkdir(exist_ok=True)
-    limits = {"concurrency": {"runs": {"max_concurrent_runs": runs_at_once}}}
-    (folder / "dagster.yaml").write_text(yaml.safe_dump(DAGSTER_YAML | limits))
+    (folder / "dagster.yaml").write_text(yaml.safe_dump(DAGSTER_YAML))
 
 
 def configure(settings: Settings, **changes: Any) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 
 from fl_assets.settings import Settings
 from fl_assets_tests.defs.dagster_server import dagster_dev, wait_for
@@ -76,8 +76,8 @@ def test_the_last_hospital_uploads_and_a_model_follows(server: S3Server, tmp_pat
         routine=["small-lr"],
         promotion={"min_auroc": 0.0, "min_gain_over_age_only": -1.0, "max_ece": 1.0},
     )
-    recipe = json.loads('{"model": {"kind": "logistic_regression"}, "rounds": 2, "quorum": 3}')
-    (settings.recipes / "small-lr.yaml").write_text(json.dumps(recipe))
+    recipe = {"model": {"kind": "logistic_regression"}, "rounds": 2, "quorum": 3}
+    (settings.recipes / "small-lr.yaml").write_text(yaml.safe_dump(recipe))
     empty(settings, "hospital-c")
     set_dagster_yaml(settings)
     with (
@@ -90,8 +90,11 @@ def test_the_last_hospital_uploads_and_a_model_follows(server: S3Server, tmp_pat
         )
         wait_for(lambda: skip_reason(dagster, "retraining_policy") == waits or None, "the policy")
         # From here on only messages can tell the sensor where to look.
-        said = lambda: skip_reason(dagster, "hospital_uploads_arrived")  # noqa: E731
-        wait_for(lambda: said() == "no new uploads" or None, "a look at all hospitals")
+        sensor = "hospital_uploads_arrived"
+        wait_for(
+            lambda: skip_reason(dagster, sensor) == "no new uploads" or None,
+            "a look at all hospitals",
+        )
 
         fla_upload(settings, "hospital-c", tmp_path / "first.csv", 200, 99)
 
