@@ -168,6 +168,63 @@ class PromotionGates(StrictModel):
     max_membership_auc: Annotated[float, Field(ge=0.5, lt=1)] = 0.65
 
 
+class PodResources(StrictModel):
+    """What a pod is given, which is both its request and its limit.
+
+    Attributes:
+        cpu: in Kubernetes' notation, as ``1`` or ``500m``.
+        memory: likewise, as ``2Gi``.
+    """
+
+    cpu: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?m?$")] = "1"
+    memory: Annotated[str, Field(pattern=r"^[0-9]+(Ki|Mi|Gi|Ti)$")] = "2Gi"
+
+
+class Toleration(StrictModel):
+    """A taint of nodes that pods of a training put up with.
+
+    Attributes:
+        key, value: of the taint; any value if None.
+        effect: of the taint.
+    """
+
+    key: str
+    value: str | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] = "NoSchedule"
+
+
+class Cluster(StrictModel):
+    """How trainings and the hospitals' tasks run on Kubernetes.
+
+    Attributes:
+        namespace: of Dagster's runs and of the server of a training.
+        hospital_namespace: pattern of a hospital's own namespace.
+        site: of every pod of a hospital.
+        server: of the server's pod.
+        node_selector: labels of the nodes where such pods run; any node if empty.
+        tolerations: taints of those nodes.
+        deadline_seconds: after which a task of a hospital, or a whole training, is ended.
+        start_seconds: for a pod to begin, images and new nodes included.
+        ttl_seconds: that a finished job is kept if the run that started it could not clean up.
+        retries: of a hospital's pod that ended before the training did.
+    """
+
+    namespace: Name = "federated-learning"
+    hospital_namespace: HospitalPattern = "fl-{hospital}"
+    site: PodResources = PodResources()
+    server: PodResources = PodResources()
+    node_selector: dict[str, str] = Field(default={})
+    tolerations: tuple[Toleration, ...] = ()
+    deadline_seconds: Annotated[int, Field(ge=1)] = 7200
+    start_seconds: Annotated[int, Field(ge=1)] = 600
+    ttl_seconds: Annotated[int, Field(ge=0)] = 300
+    retries: Annotated[int, Field(ge=0)] = 3
+
+    def namespace_of(self, hospital: str) -> str:
+        """Return the namespace of a hospital."""
+        return self.hospital_namespace.format(hospital=hospital)
+
+
 class Consortium(StrictModel):
     """The whole of ``consortium.yaml``.
 
@@ -190,6 +247,7 @@ class Consortium(StrictModel):
             rows, at the delta of its budget and charged to its ledger; the floor alone if None.
         privacy_budget: of every hospital that has none of its own. If None, the defaults, with
             unprotected runs in a simulated consortium alone.
+        cluster: how trainings run on Kubernetes, where they do (``FLA_RUNTIME=kubernetes``).
         routine: recipes that the main job and the monthly schedule train, the others being
             experiments to run by name; all of them if None.
         hospitals: its members. A simulated consortium may give their number instead:
@@ -212,6 +270,7 @@ class Consortium(StrictModel):
     hospitals: Annotated[tuple[Hospital, ...], Field(min_length=1)]
     simulation: Simulation = Simulation()
     promotion: PromotionGates = PromotionGates()
+    cluster: Cluster = Cluster()
     routine: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
 
     @field_validator("hospitals", mode="before")

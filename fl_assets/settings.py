@@ -37,6 +37,8 @@ class Settings:
         upload_queue: URL of an SQS queue that S3 tells of new uploads, ``FLA_UPLOAD_QUEUE``; none
             if None.
         intake_engine: what reads and sorts uploads, ``FLA_INTAKE``: ``local`` or ``spark``.
+        site_image, server_image: of a hospital's pods and of a training's server on Kubernetes,
+            ``FLA_SITE_IMAGE`` and ``FLA_SERVER_IMAGE``.
     """
 
     home: Path
@@ -51,6 +53,8 @@ class Settings:
     sensor_seconds: int = 30
     upload_queue: str | None = None
     intake_engine: str = "local"
+    site_image: str | None = None
+    server_image: str | None = None
 
     @classmethod
     def from_environment(cls) -> Settings:
@@ -73,6 +77,8 @@ class Settings:
             sensor_seconds=_positive("FLA_SENSOR_SECONDS") or 30,
             upload_queue=_variable("FLA_UPLOAD_QUEUE", "") or None,
             intake_engine=_variable("FLA_INTAKE", "local"),
+            site_image=_variable("FLA_SITE_IMAGE", "") or None,
+            server_image=_variable("FLA_SERVER_IMAGE", "") or None,
         )
 
     @cached_property

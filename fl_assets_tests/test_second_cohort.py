@@ -6,6 +6,7 @@ single patient: what cannot be computed there must be called so everywhere.
 
 from __future__ import annotations
 
+import gzip
 import re
 import shutil
 import warnings
@@ -15,17 +16,22 @@ import pytest
 import yaml
 
 from fl_assets import pipeline
+from fl_assets.cohorts.scoring import read_features
 from fl_assets.coordinator import documents
+from fl_assets.coordinator.catalogue import catalogue
 from fl_assets.coordinator.comparison import Comparison, load_comparison
 from fl_assets.coordinator.decision import KEY as PROMOTION
 from fl_assets.coordinator.decision import Promotion
 from fl_assets.coordinator.evaluation import ModelEvaluation, load_evaluation
+from fl_assets.coordinator.pair import compare_recipes, pair_tables
+from fl_assets.coordinator.prediction import score
+from fl_assets.coordinator.status import consortium_status
 from fl_assets.coordinator.summary import comparison_table, evaluation_table, hospital_table
 from fl_assets.coordinator.training import load_release
 from fl_assets.learning.metrics import Metric
 from fl_assets.settings import Settings
 from fl_assets.site import partitions
-from fl_assets.tracking.models import CANDIDATE, Registry
+from fl_assets.tracking.models import CANDIDATE, CHAMPION, Registry
 from fl_assets.tracking.runs import Tracking
 from fl_assets_tests.cohorts.heart import EXAMPLE
 from fl_assets_tests.world import dagster_instance, settings_of
@@ -69,7 +75,9 @@ def trained(_empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     north = (EXAMPLE / "uploads" / "north.data").read_bytes()
     lines = north.splitlines(keepends=True)
     ill = [line for line in lines if not line.rstrip().endswith(b",0")]
-    for name, data in (("north", north), ("ill", b"".join(ill[:40])), ("alone", lines[3])):
+    semicolons = lines[3].replace(b",", b";").replace(b"\n", b"\r\n")
+    uploads = {"north": north, "ill": gzip.compress(b"".join(ill[:40])), "alone": semicolons}
+    for name, data in uploads.items():
         settings.site_store(name).put("incoming/patients.csv", data)
     with warnings.catch_warnings(), dagster_instance(home) as instance:
         warnings.simplefilter("ignore")
@@ -124,9 +132,17 @@ def test_means_leave_it_out_and_say_over_how_many(
         assert evaluated.behind(metric) == 1
     assert evaluated.behind(Metric.BRIER) == 2
     (row,) = [row for row in comparison_table(compared).rows if row[0] == "lr"]
-    assert str(row[2]).endswith(" (1 of 3 hospitals)")
+    auroc, auprc, brier = row[2], row[3], row[5]
+    assert str(auroc).endswith(" (1 of 3)")
+    assert str(auprc).endswith(" (1 of 3)")
+    assert str(brier).endswith(" (2 of 3)")
     decision = documents.load(trained.coordinator_store(), PROMOTION, Promotion)
-    assert "AUROC, mean over 1 of 3 hospitals" in {gate.gate for gate in decision.gates}
+    gates = {gate.gate for gate in decision.gates}
+    assert "AUROC, mean over 1 of 3 hospitals" in gates
+    assert "calibration error, mean over 2 of 3 hospitals" in gates
+    status = consortium_status(trained).tables()[1].rows
+    assert str(status[0][4]).endswith(" (1)")
+    assert catalogue(trained)[0].hospitals_behind_auroc == 1
 
 
 def test_tables_say_so(evaluated: ModelEvaluation, compared: Comparison) -> None:
@@ -159,7 +175,25 @@ def test_card_and_report_say_so(trained: Settings) -> None:
     assert "Mean AUROC over 1 of 3 hospitals" in card
     assert "| alone | too few | n/a | n/a | n/a | n/a |" in card
     assert re.search(r"\| ill \| (\d+) \| \1 \| n/a \|", card)
-    assert "(1 of 3 hospitals)" in trained.coordinator_store().get("report.html").decode()
+    assert " (1 of 3)" in trained.coordinator_store().get("report.html").decode()
+
+
+def test_a_comparison_of_two_recipes_says_so(trained: Settings) -> None:
+    metrics, hospitals = pair_tables(compare_recipes(trained, "lr", "lr"))
+    assert [row[0] for row in metrics.rows][:2] == ["AUROC (1 of 3)", "AUPRC (1 of 3)"]
+    shown = {str(row[0]): list(row[3:]) for row in hospitals.rows}
+    assert shown["ill"] == ["n/a", "n/a", "n/a"]
+    assert shown["alone"] == [None, None, "too few test rows"]
+    assert shown["mean (1 of 3)"] == shown["north"]
+
+
+def test_the_champion_scores_a_file_without_ids(trained: Settings) -> None:
+    data = (EXAMPLE / "uploads" / "practice.csv").read_bytes()
+    scored = score(trained, read_features(data, trained.cohort, "practice.csv"), CHAMPION)
+    assert list(scored.columns) == ["probability", "above_threshold"]
+    assert len(scored) == len(data.splitlines())
+    assert scored["probability"].between(0, 1).all()
+    assert scored["probability"].nunique() > 10
 
 
 def test_a_hospital_without_training_rows_is_evaluated_only(trained: Settings) -> None:

@@ -91,7 +91,8 @@ def show_check(check: FileCheck) -> None:
     out.print(f"  accepted     {counts.accepted}")
     out.print(f"  quarantined  {counts.quarantined}")
     show_reasons(check.lines)
-    out.print(f"  duplicates   {counts.duplicates} (an id stands more than once; the last counts)")
+    twice = " (an id stands more than once; the last counts)" if counts.duplicates else ""
+    out.print(f"  duplicates   {counts.duplicates}{twice}")
 
 
 def show_reasons(lines: dict[str, list[int]]) -> None:

@@ -81,7 +81,7 @@ def upload(
             out.print(f"  {what}: {escape(key)}", soft_wrap=True)
     if answer == Format.JSON:
         print_json(done)
-    elif not check:
+    elif any(one["status"] in {"sent", "replaced"} for one in done):
         _say_what_follows(hospital)
     if check and any(_blocks(settings, found) for found in checks):
         raise typer.Exit(1)
@@ -172,7 +172,8 @@ def _transfer(store: SiteStore, key: str, file: Path) -> None:
 
 def _say_what_follows(hospital: str) -> None:
     out.print(
-        f"\nnext: where Dagster runs (`fla dev`), its upload sensor takes it from here; by hand:\n"
+        "\nnext: where Dagster runs (`fla dev`), its upload sensor takes it from here; without it, "
+        "`fla demo`\ndoes all that is due in the consortium, and for this hospital alone:\n"
         f"  python -m fl_assets.site records {hospital}\n"
         f"  python -m fl_assets.site partitions {hospital}\n"
         f"  python -m fl_assets.site profile {hospital}",

@@ -20,7 +20,8 @@ from pydantic import Field
 
 from fl_assets.config import StrictModel
 from fl_assets.coordinator.polling import Polled
-from fl_assets.site.intake import INCOMING, INTAKE, is_upload, load_intake
+from fl_assets.site.intake import INTAKE, load_intake
+from fl_assets.site.uploads import list_uploads
 from fl_assets.storage import ObjectInfo, SiteStore
 
 # A file younger than this may still be growing.
@@ -68,9 +69,7 @@ def look(store: SiteStore) -> Look:
     # and the next look finds the right one.
     report = next((info.version for info in store.list(INTAKE) if info.key == INTAKE), "")
     read = frozenset((upload.key, upload.version) for upload in load_intake(store).uploads)
-    # What was an upload once stays one: an object that is empty now has lost its rows.
-    known = {key for key, _ in read}
-    uploads = (i for i in store.list(INCOMING) if is_upload(i) or i.key in known)
+    uploads = list_uploads(store, {key for key, _ in read})
     return Look(tuple(uploads), read, report)
 
 

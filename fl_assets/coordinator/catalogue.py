@@ -22,6 +22,7 @@ class CatalogueEntry(StrictModel):
         version: of its latest model in the registry.
         up_to_date: whether training now would give that model again.
         mean_test_auroc: of that model over the hospitals, weighted by test rows.
+        hospitals_behind_auroc: over how many, since it does not exist where a class is absent.
     """
 
     name: str
@@ -30,6 +31,7 @@ class CatalogueEntry(StrictModel):
     version: str | None = None
     up_to_date: bool | None = None
     mean_test_auroc: float | None = None
+    hospitals_behind_auroc: int | None = None
 
 
 def catalogue(settings: Settings) -> list[CatalogueEntry]:
@@ -62,13 +64,17 @@ def _entry(settings: Settings, name: str) -> CatalogueEntry:
     evaluation = load_evaluation(store, name)
     if evaluation.version != release.version:
         return found
-    return found.model_copy(update={"mean_test_auroc": evaluation.mean(Metric.AUROC)})
+    tested = {
+        "mean_test_auroc": evaluation.mean(Metric.AUROC),
+        "hospitals_behind_auroc": evaluation.behind(Metric.AUROC),
+    }
+    return found.model_copy(update=tested)
 
 
 def catalogue_table(entries: list[CatalogueEntry]) -> Table:
     """Return the recipes that fit as a table."""
     return Table(
-        "Recipes; AUROC is the mean over the hospitals' test rows",
+        "Recipes; AUROC is the mean over the test rows of so many hospitals",
         [
             "recipe",
             "model",
@@ -78,7 +84,7 @@ def catalogue_table(entries: list[CatalogueEntry]) -> Table:
             "personalisation",
             "privacy",
             "version",
-            "AUROC",
+            "AUROC (hospitals)",
             "up to date",
             "description",
         ],
@@ -104,7 +110,7 @@ def _row(entry: CatalogueEntry, recipe: Recipe) -> list[str | None]:
         None if recipe.personalisation is None else recipe.personalisation.kind,
         _privacy(recipe),
         entry.version,
-        None if auroc is None else f"{auroc:.3f}",
+        None if auroc is None else f"{auroc:.3f} ({entry.hospitals_behind_auroc})",
         None if current is None else ("yes" if current else "no"),
         recipe.description,
     ]

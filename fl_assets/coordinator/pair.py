@@ -14,7 +14,7 @@ from fl_assets.federation.job import load_result
 from fl_assets.learning.metrics import Metric
 from fl_assets.learning.paired import LOWER_IS_BETTER, PairedEvaluation, combine
 from fl_assets.reporting.html import Cell, Table
-from fl_assets.reporting.text import difference
+from fl_assets.reporting.text import difference, of_hospitals
 from fl_assets.settings import Settings
 from fl_assets.site.comparison import SiteComparison, TrainedModel, compare_models, compare_rows
 from fl_assets.site.pooling import pooled
@@ -135,12 +135,12 @@ def pair_tables(pair: RecipePair) -> list[Table]:
     if pair.pooled is not None:
         tables.append(_metrics_table(pair, pair.pooled, f"all {pair.pooled.n:,} test rows pooled"))
     elif pair.mean is not None:
-        where = "mean over the hospitals, weighted by test rows"
+        where = "mean over the hospitals that have the figure (k of n), weighted by test rows"
         tables.append(_metrics_table(pair, pair.mean, where))
     rows: list[list[Cell]] = []
     for name, site in pair.sites.items():
         rows.append(_hospital_row(name, site.evaluation))
-    rows.append(_hospital_row("mean", pair.mean))
+    rows.append(_mean_row(pair))
     header = ["hospital", "test rows", "positives", pair.a, pair.b, "difference [95 %]"]
     tables.append(Table("AUROC at each hospital", header, rows))
     return tables
@@ -148,7 +148,7 @@ def pair_tables(pair: RecipePair) -> list[Table]:
 
 def _metrics_table(pair: RecipePair, found: PairedEvaluation, where: str) -> Table:
     rows: list[list[Cell]] = [
-        [name, _figure(m.a), _figure(m.b), difference(m)]
+        [name + of_hospitals(m, len(pair.sites)), _figure(m.a), _figure(m.b), difference(m)]
         for metric, name in _NAMES.items()
         for m in [found.metrics[metric]]
     ]
@@ -162,9 +162,19 @@ def _metrics_table(pair: RecipePair, found: PairedEvaluation, where: str) -> Tab
 def _hospital_row(name: str, found: PairedEvaluation | None) -> list[Cell]:
     if found is None:
         return [name, None, None, None, None, "too few test rows"]
+    return [name, found.n, found.positives, *_areas(found)]
+
+
+def _mean_row(pair: RecipePair) -> list[Cell]:
+    if pair.mean is None:
+        return _hospital_row("mean", None)
+    over = of_hospitals(pair.mean.metrics[Metric.AUROC], len(pair.sites))
+    return [f"mean{over}", None, None, *_areas(pair.mean)]
+
+
+def _areas(found: PairedEvaluation) -> tuple[str, str, str]:
     auroc = found.metrics[Metric.AUROC]
-    figures = _figure(auroc.a), _figure(auroc.b), difference(auroc)
-    return [name, found.n, found.positives, *figures]
+    return _figure(auroc.a), _figure(auroc.b), difference(auroc)
 
 
 def _figure(value: float | None) -> str:

@@ -25,7 +25,10 @@ class NoProfileError(FlAssetsError):
     """No hospital has a profile yet."""
 
     def __init__(self) -> None:
-        super().__init__("no hospital has a profile yet: materialise hospital_profile first")
+        super().__init__(
+            "no hospital has a profile yet: upload a file by `fla upload HOSPITAL FILE`, then "
+            "materialise hospital_profile, as `fla demo` does"
+        )
 
 
 class Preprocessors(StrictModel):

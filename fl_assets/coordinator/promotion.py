@@ -83,7 +83,10 @@ def check_gates(
 ) -> list[GateResult]:
     """Return every gate's verdict on a release."""
     gates = settings.consortium.promotion
-    behind = f"{evaluation.behind(Metric.AUROC)} of {len(evaluation.sites)} hospitals"
+    ranked, calibrated = (
+        f"mean over {evaluation.behind(metric)} of {len(evaluation.sites)} hospitals"
+        for metric in (Metric.AUROC, Metric.ECE)
+    )
     return [
         GateResult(
             gate="evaluated version",
@@ -91,9 +94,9 @@ def check_gates(
             found=str(evaluation.version),
             passed=evaluation.version == release.version,
         ),
-        _floor(f"AUROC, mean over {behind}", gates.min_auroc, evaluation.mean(Metric.AUROC)),
+        _floor(f"AUROC, {ranked}", gates.min_auroc, evaluation.mean(Metric.AUROC)),
         _floor("AUROC over age alone", gates.min_gain_over_age_only, evaluation.gain_over_age_only),
-        _ceiling("calibration error", gates.max_ece, evaluation.mean(Metric.ECE)),
+        _ceiling(f"calibration error, {calibrated}", gates.max_ece, evaluation.mean(Metric.ECE)),
         _sites(gates, release),
         _partitions(settings, release),
         *audit_gates(settings.coordinator_store(), release, gates.max_membership_auc),

@@ -33,6 +33,7 @@ class RecipeStatus(StrictModel):
     hospitals: tuple[str, ...] = ()
     rounds: int | None = None
     mean_test_auroc: float | None = None
+    hospitals_behind_auroc: int | None = None
 
 
 class ConsortiumStatus(StrictModel):
@@ -62,7 +63,9 @@ class ConsortiumStatus(StrictModel):
                 r.version,
                 len(r.hospitals) or None,
                 r.rounds,
-                None if r.mean_test_auroc is None else f"{r.mean_test_auroc:.3f}",
+                None
+                if r.mean_test_auroc is None
+                else f"{r.mean_test_auroc:.3f} ({r.hospitals_behind_auroc})",
             ]
             for r in self.recipes
         ]
@@ -82,7 +85,7 @@ class ConsortiumStatus(StrictModel):
             ),
             Table(
                 "Recipes",
-                ["recipe", "model version", "hospitals", "rounds", "mean test AUROC"],
+                ["recipe", "model version", "hospitals", "rounds", "mean test AUROC (hospitals)"],
                 recipes,
             ),
         ]
@@ -129,6 +132,10 @@ def _recipe(settings: Settings, name: str) -> RecipeStatus:
         }
         found = found.model_copy(update=trained)
         evaluation = load_evaluation(store, name)
-        return found.model_copy(update={"mean_test_auroc": evaluation.mean(Metric.AUROC)})
+        tested = {
+            "mean_test_auroc": evaluation.mean(Metric.AUROC),
+            "hospitals_behind_auroc": evaluation.behind(Metric.AUROC),
+        }
+        return found.model_copy(update=tested)
     except ObjectNotFoundError:
         return found

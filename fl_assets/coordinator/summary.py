@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from fl_assets.coordinator import documents
 from fl_assets.coordinator.audit import audit_of
 from fl_assets.coordinator.audit_report import audit_plot, audit_table
-from fl_assets.coordinator.comparison import ComparedModel, Comparison, load_comparison
+from fl_assets.coordinator.comparison import Comparison, load_comparison
 from fl_assets.coordinator.decision import KEY as PROMOTION_KEY
 from fl_assets.coordinator.decision import Promotion
 from fl_assets.coordinator.evaluation import ModelEvaluation
@@ -19,7 +19,7 @@ from fl_assets.learning.metrics import Metric
 from fl_assets.learning.paired import combine
 from fl_assets.reporting import plots
 from fl_assets.reporting.html import Cell, Picture, Section, Table, render
-from fl_assets.reporting.text import difference, interval
+from fl_assets.reporting.text import difference, interval, mean, of_hospitals
 from fl_assets.settings import Settings
 from fl_assets.tracking.runs import Tracking
 
@@ -29,7 +29,8 @@ POOLED = "all hospitals"
 def comparison_table(comparison: Comparison) -> Table:
     """Return the table of all models.
 
-    On the pooled test rows in a simulation, else the mean over hospitals without intervals.
+    On the pooled test rows in a simulation, else the mean over hospitals without intervals. A
+    mean over fewer than were asked, since the figure does not exist at all of them, says so.
     """
     pooled = any(row.evaluation.pooled for row in comparison.models)
     rows: list[list[Cell]] = []
@@ -39,11 +40,18 @@ def comparison_table(comparison: Comparison) -> Table:
             [
                 row.evaluation.model,
                 row.kind,
-                interval(found) if found else _mean(row.evaluation),
-                *(_figure(_value(row, found, metric)) for metric in _COLUMNS.values()),
+                interval(found) if found else _mean(row.evaluation, Metric.AUROC),
+                *(
+                    _figure(getattr(found, metric)) if found else _mean(row.evaluation, metric)
+                    for metric in _COLUMNS.values()
+                ),
             ]
         )
-    where = "on the pooled test rows" if pooled else "mean over the test rows of its hospitals"
+    where = (
+        "on the pooled test rows"
+        if pooled
+        else "mean over the test rows of its hospitals, or of as many as have the figure (k of n)"
+    )
     older = f" (left out, of older data: {', '.join(comparison.left_out)})"
     return Table(
         f"Every model, {where}; AUROC with its 95 % interval"
@@ -63,15 +71,8 @@ _COLUMNS = {
 }
 
 
-def _value(row: ComparedModel, found: Evaluation | None, metric: Metric) -> float | None:
-    return getattr(found, metric) if found else row.evaluation.mean(metric)
-
-
-def _mean(found: ModelEvaluation) -> str:
-    """Return the mean AUROC, and where it does not exist at every hospital, over how many."""
-    behind, asked = found.behind(Metric.AUROC), len(found.sites)
-    over = f" ({behind} of {asked} hospitals)" if 0 < behind < asked else ""
-    return _figure(found.mean(Metric.AUROC)) + over
+def _mean(found: ModelEvaluation, metric: Metric) -> str:
+    return mean(found.mean(metric), found.behind(metric), len(found.sites))
 
 
 def _figure(value: float | None) -> str:
@@ -143,7 +144,7 @@ def personal_table(found: ModelEvaluation) -> Table | None:
     if together is None:
         return None
     if len(pairs) > 1:
-        pairs[POOLED] = together
+        pairs[f"mean{of_hospitals(together.metrics[Metric.AUROC], len(found.sites))}"] = together
     rows: list[list[Cell]] = [
         [name, _figure(auroc.a), _figure(auroc.b), difference(auroc)]
         for name, auroc in ((name, pair.metrics[Metric.AUROC]) for name, pair in pairs.items())
@@ -165,12 +166,16 @@ def comparison_plots(comparison: Comparison) -> list[Picture]:
         people = next(iter(found.values())).n
     else:
         bars = [
-            plots.Bar(r.evaluation.model, r.evaluation.mean(Metric.AUROC))
+            plots.Bar(_with_hospitals(r.evaluation), r.evaluation.mean(Metric.AUROC))
             for r in comparison.models
         ]
         people = 0
     age = next((bar.value for bar in bars if bar.name == "age_only"), None)
-    label = f"AUROC on pooled test rows (n = {people:,})" if people else "mean AUROC over hospitals"
+    label = (
+        f"AUROC on pooled test rows (n = {people:,})"
+        if people
+        else "mean AUROC over the hospitals that have one (k of n)"
+    )
     reference = ("age alone", age) if age is not None else None
     pictures = [
         Picture(plots.comparison_bars(bars, label, reference=reference), "AUROC of every model")
@@ -182,6 +187,12 @@ def comparison_plots(comparison: Comparison) -> list[Picture]:
         if row.kind in {"centralised", "federated"} and row.evaluation.model in found
     }
     return pictures + _curves(shown)
+
+
+def _with_hospitals(found: ModelEvaluation) -> str:
+    """Return a model's name, with the number of hospitals behind its mean if it is not all."""
+    behind, asked = found.behind(Metric.AUROC), len(found.sites)
+    return f"{found.model} ({behind} of {asked})" if 0 < behind < asked else found.model
 
 
 def evaluation_plots(found: ModelEvaluation) -> list[Picture]:
@@ -257,9 +268,9 @@ def write_report(settings: Settings) -> str:
         Section(
             "Comparison",
             "Accuracy stands beside the rate of the majority class, since a model that calls "
-            "nobody at risk reaches that rate. One test set has a spread of 0.012 to 0.02 in "
-            "AUROC: overlapping intervals show no difference. A hospital alone with a handful of "
-            "positives may have learned nothing (0.5) or noise (below it).",
+            "nobody at risk reaches that rate. Overlapping intervals show no difference. A "
+            "hospital alone with a handful of positives may have learned nothing (0.5) or noise "
+            "(below it).",
             [comparison_table(comparison), hospital_table(comparison)],
             comparison_plots(comparison) + utility_plots(store, comparison),
         ),

@@ -50,6 +50,7 @@ class PairedMetric(StrictModel):
         difference: b - a.
         standard_error, low, high: of the difference, with its 95 % interval; None where there are
             too few people of a class to tell.
+        hospitals: how many a mean is over; None where it is none.
     """
 
     a: float | None
@@ -58,6 +59,7 @@ class PairedMetric(StrictModel):
     standard_error: float | None = None
     low: float | None = None
     high: float | None = None
+    hospitals: int | None = None
 
     @property
     def distinguishable(self) -> bool:
@@ -179,10 +181,10 @@ def _mean(parts: list[tuple[PairedMetric, int]]) -> PairedMetric:
     a = weighted_mean([(part.a, n) for part, n in known])
     b = weighted_mean([(part.b, n) for part, n in known])
     if a is None or b is None:
-        return PairedMetric(a=a, b=b)
+        return PairedMetric(a=a, b=b, hospitals=len(known))
     error = sqrt(sum((n / total * (part.standard_error or 0.0)) ** 2 for part, n in known))
     reach = NormalDist().inv_cdf(0.975) * error
-    point = PairedMetric(a=a, b=b, difference=b - a)
+    point = PairedMetric(a=a, b=b, difference=b - a, hospitals=len(known))
     return _with(point, error, (b - a - reach, b - a + reach))
 
 

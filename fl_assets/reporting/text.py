@@ -15,6 +15,18 @@ def interval(found: Evaluation | None) -> str:
     return f"{found.auroc:.3f} [{found.auroc_low:.3f}, {found.auroc_high:.3f}]"
 
 
+def mean(value: float | None, behind: int, asked: int) -> str:
+    """Return a mean over hospitals, or n/a; with "(3 of 4)" where not all have the figure."""
+    if value is None:
+        return "n/a"
+    return f"{value:.3f}" + (f" ({behind} of {asked})" if behind < asked else "")
+
+
+def of_hospitals(found: PairedMetric, asked: int) -> str:
+    """Return " (2 of 4)" behind what is named a mean over hospitals, nothing of one set of rows."""
+    return "" if found.hospitals is None else f" ({found.hospitals} of {asked})"
+
+
 def difference(found: PairedMetric) -> str:
     """Return the difference of a metric between two models with its interval, or n/a."""
     if found.difference is None:

@@ -18,7 +18,7 @@ from fl_assets.coordinator.evaluation import (
     evaluate_release,
     load_evaluation,
 )
-from fl_assets.coordinator.summary import POOLED, evaluation_table, personal_table
+from fl_assets.coordinator.summary import evaluation_table, personal_table
 from fl_assets.coordinator.training import load_release
 from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.metrics import Metric
@@ -72,7 +72,10 @@ def test_each_hospitals_own_model_is_compared_in_every_place(
 
     table = personal_table(found)
     assert table is not None
-    assert [row[0] for row in table.rows] == [*sorted(compared), POOLED]
+    assert [row[0] for row in table.rows] == [
+        *sorted(compared),
+        f"mean ({len(compared)} of {len(found.sites)})",
+    ]
     assert table.columns == ["hospital", "global AUROC", "personal AUROC", "difference [95 %]"]
     shown = found.personal[min(compared)].metrics[Metric.AUROC]
     assert table.rows[0][1:3] == [f"{shown.a:.3f}", f"{shown.b:.3f}"]

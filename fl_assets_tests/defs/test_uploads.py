@@ -175,3 +175,19 @@ def test_an_unreadable_consortium_file_looks_at_nobody(
     found = definitions.resolve_sensor_def("hospital_uploads_arrived")(context)
     assert isinstance(found, dg.SkipReason)
     assert "nobody was looked at" in str(found.skip_message)
+
+
+def test_a_queue_that_is_away_is_named_and_all_hospitals_are_looked_at(
+    world: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    # Nothing listens on port 1.
+    monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:1")
+    told = dataclasses.replace(world, upload_queue="http://127.0.0.1:1/123456789012/uploads")
+    assert message(tick(told, instance)).startswith("the queue cannot be read: http://127.0.0.1:1/")
+
+    drop(world, "hospital-b", "new.csv")
+    asked = tick(told, instance).run_requests or []
+    assert [request.partition_key for request in asked] == ["hospital-b"]

@@ -148,6 +148,7 @@ def test_hospitals_are_weighted_by_people_and_independent() -> None:
     assert found is not None
     assert found.n == 500
     auroc = found.metrics[Metric.AUROC]
+    assert auroc.hospitals == 2
     assert auroc.a == pytest.approx(0.75)
     assert auroc.difference == pytest.approx(0.75 * 0.1 - 0.25 * 0.1)
     assert auroc.standard_error == pytest.approx(np.hypot(0.75 * 0.04, 0.25 * 0.08))
