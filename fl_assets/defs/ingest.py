@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from fl_assets.consortium import Consortium
 from fl_assets.defs.common import (
     COORDINATOR,
     DEMO,
@@ -176,7 +175,8 @@ def _dealt(settings: Settings) -> "_Dealt":
     """Return the validated rows, their split and what there is to show of it."""
     data = settings.coordinator_store().get(VALIDATED)
     sha256 = hashlib.sha256(data).hexdigest()
-    return _deal_once(settings, sha256, settings.cohort.version, settings.whole_consortium)
+    files = settings.cohort.version, settings.whole_consortium.model_dump_json()
+    return _deal_once(settings, sha256, files)
 
 
 # The main job asks for the same split hospital by hospital, and with many hospitals it takes longer
@@ -185,14 +185,13 @@ def _dealt(settings: Settings) -> "_Dealt":
 def _deal_once(
     settings: Settings,
     sha256: str,
-    cohort_version: str,  # noqa: ARG001  (of the key: the settings' files may change)
-    consortium: Consortium,
+    files: tuple[str, ...],  # noqa: ARG001  (of the key: what the settings name may change)
 ) -> "_Dealt":
     from fl_assets.cohorts.split import deal
     from fl_assets.site import rows
 
     frame = rows.read_rows(settings.coordinator_store(), VALIDATED, sha256)
-    dealt = deal(frame, settings.cohort, consortium)
+    dealt = deal(frame, settings.cohort, settings.whole_consortium)
     return frame, dealt, _split_metadata(dealt.report, settings.cohort.column_names)
 
 
