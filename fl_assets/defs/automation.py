@@ -27,7 +27,7 @@ def refresh_condition() -> AutomationCondition:
         & idle
         # An evaluation reads what was made when it begins and what is being made when it ends. What
         # was made between the two is neither, and would be made again: so one more look is waited.
-        #        & ~idle.newly_true() ~idle.newly_true()
+        & ~idle.newly_true()
     ).with_label("follows its hospital's data")
 
 
