@@ -7,6 +7,8 @@ has partitions. Every step is made of the functions that
 
 from __future__ import annotations
 
+import re
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql.functions import col
 from pyspark.sql.pandas.types import from_arrow_schema
@@ -21,11 +25,12 @@ from pyspark.storagelevel import StorageLevel
 
 from fl_assets.cohorts.reader import LINE
 from fl_assets.cohorts.spec import CohortSpec
+from fl_assets.errors import FlAssetsError
 from fl_assets.site.duplicates import Duplicates, latest, told_apart
 from fl_assets.site.erased_rows import ErasedRows
 from fl_assets.site.gathering import Gathered, refused_among
 from fl_assets.site.rows import RowWriter
-from fl_assets.site.runs import SortedRuns
+from fl_assets.site.runs import merged
 from fl_assets.site.upload_rows import UPLOAD, UploadRows, stored_schema
 from fl_assets.site.uploads import Upload
 from fl_assets.storage import Access, ObjectInfo, SiteStore, open_store
@@ -40,6 +45,33 @@ _ROWS = "_rows"
 _PACKED = pa.schema([(_DOUBLE, pa.bool_()), (_ROWS, pa.binary())])
 
 Batches = Iterable[pa.RecordBatch]
+
+# In the text of an error that comes from an executor: one of ours, or the class of one of Spark's.
+_REASON = re.compile(r"^fl_assets\.[\w.]+: .+|\[[A-Z][A-Z_.]+\]", re.MULTILINE)
+
+
+class JavaMissingError(FlAssetsError):
+    """Spark is installed and Java is not, or one that Spark does not know."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Spark finds no Java that it can run: install Java 8, 11 or 17, and let JAVA_HOME name "
+            "its folder"
+        )
+
+
+class SparkFailedError(FlAssetsError):
+    """Spark gave the intake up; the records stay as they are."""
+
+    def __init__(self, uri: str, reason: str) -> None:
+        super().__init__(
+            f"Spark gave up the intake of {uri} ({reason}): see the executors' log, then "
+            "materialise the records again"
+        )
+
+
+class TaskFailedError(FlAssetsError):
+    """A task on an executor failed in a way nobody foresaw; raised and logged there."""
 
 
 @dataclass(frozen=True)
@@ -59,14 +91,19 @@ class SparkEngine:
     def __call__(
         self, store: SiteStore, spec: CohortSpec, infos: Sequence[ObjectInfo]
     ) -> Iterator[Gathered]:
-        """Gather uploads on the session that is there, or on one as Spark's configuration says."""
-        session = SparkSession.builder.appName("fl-assets-intake").getOrCreate()
+        """Gather uploads on the session that is there, or on one as Spark's configuration says.
+
+        Raises:
+            JavaMissingError, SparkFailedError: without the text of Spark's own error, which may
+                quote a row.
+        """
         opened = partial(open_store, store.uri, self.access)
-        with ExitStack() as stack:
+        with _explained(store.uri), ExitStack() as stack:
+            session = stack.enter_context(_session())
             duplicates = stack.enter_context(Duplicates(store, spec, infos))
             records = stack.enter_context(RowWriter(store, stored_schema(spec)))
             read = _read(session, opened, spec, infos)
-            stack.callback(read.unpersist)
+            stack.callback(read.unpersist, blocking=True)
             reports = _reports(read)
             for rows, double in _sorted(read, spec, refused_among(reports)):
                 if double:
@@ -74,6 +111,45 @@ class SparkEngine:
                 else:
                     records.write(rows.select(spec.frame_columns))
             yield Gathered.of(reports, duplicates, records)
+
+
+@contextmanager
+def _session() -> Iterator[SparkSession]:
+    there = SparkSession.getActiveSession()
+    if there is not None:
+        yield there
+        return
+    # Executors that are killed leave files behind, of which nothing can be read without the key.
+    builder = SparkSession.builder.config("spark.io.encryption.enabled", "true")
+    session = builder.appName("fl-assets-intake").getOrCreate()
+    try:
+        yield session
+    finally:
+        session.stop()
+
+
+@contextmanager
+def _explained(uri: str) -> Iterator[None]:
+    """Turn Spark's errors into ours."""
+    try:
+        yield
+    except (PySparkException, Py4JError) as error:
+        reason = _REASON.search(str(error))
+        if reason and reason[0] == "[JAVA_GATEWAY_EXITED]":
+            raise JavaMissingError from None
+        raise SparkFailedError(uri, reason[0] if reason else type(error).__name__) from None
+
+
+@contextmanager
+def _on_executor() -> Iterator[None]:
+    """Keep the text of unforeseen errors out of Spark's logs, for it may hold a value."""
+    try:
+        yield
+    except FlAssetsError:
+        raise
+    except Exception as error:
+        where = "".join(traceback.format_tb(error.__traceback__))
+        raise TaskFailedError(f"unforeseen {type(error).__name__}\n{where}") from None
 
 
 def _passed_schema(spec: CohortSpec) -> pa.Schema:
@@ -92,15 +168,16 @@ def _read(
     schema = _passed_schema(spec)
 
     def read(batches: Batches) -> Batches:
-        store = opened()
-        erased = ErasedRows(store, spec)
-        for number in (number for batch in batches for number in batch["id"].to_pylist()):
-            upload = UploadRows(store, spec, infos[number], number, erased)
-            for rows in upload:
-                passed = rows.append_column(_REPORT, pa.nulls(len(rows), pa.string()))
-                yield from passed.select(schema.names).cast(schema).to_batches()
-            text = upload.report.model_dump_json()
-            yield pa.RecordBatch.from_pylist([{UPLOAD: number, _REPORT: text}], schema)
+        with _on_executor():
+            store = opened()
+            erased = ErasedRows(store, spec)
+            for number in (number for batch in batches for number in batch["id"].to_pylist()):
+                upload = UploadRows(store, spec, infos[number], number, erased)
+                for rows in upload:
+                    passed = rows.append_column(_REPORT, pa.nulls(len(rows), pa.string()))
+                    yield from passed.select(schema.names).cast(schema).to_batches()
+                text = upload.report.model_dump_json()
+                yield pa.RecordBatch.from_pylist([{UPLOAD: number, _REPORT: text}], schema)
 
     numbers = session.range(len(infos), numPartitions=max(len(infos), 1))
     found = numbers.mapInArrow(read, from_arrow_schema(schema))
@@ -119,11 +196,10 @@ def _sorted(
     key = spec.key_column
 
     def finish(batches: Batches) -> Batches:
-        with SortedRuns(key) as runs:
-            for batch in batches:
-                runs.add(pa.Table.from_batches([batch]))
-            for rows in runs.merge():
-                double, others = told_apart(rows, key)
+        with _on_executor():
+            # Batches end anywhere; these pieces end where an id does.
+            for pieces in merged([(pa.Table.from_batches([batch]) for batch in batches)], key):
+                double, others = told_apart(pa.concat_tables(pieces), key)
                 yield _packed(double, double=True)
                 yield _packed(latest(others, key), double=False)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -17,7 +18,7 @@ from fl_assets.cohorts.spec import CohortSpec
 from fl_assets.cohorts.synthetic import generate
 from fl_assets.consortium import IntakeRules
 from fl_assets.site import erasure, rows
-from fl_assets.site.gathering import gather
+from fl_assets.site.gathering import Engine, gather
 from fl_assets.site.intake import collect_records, load_intake
 from fl_assets.site.uploads import ERASED
 from fl_assets.storage import Access, FolderStore
@@ -29,22 +30,48 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def session() -> Iterator[Any]:
-    from pyspark.sql import SparkSession
+CONFIGURATION = {
+    "spark.ui.enabled": "false",
+    "spark.sql.shuffle.partitions": "3",
+    # Or so few rows would be sorted in one partition.
+    "spark.sql.adaptive.enabled": "false",
+    "spark.log.level": "ERROR",
+}
 
-    os.environ |= {"PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
-    session = (
-        SparkSession.builder.master("local[2]")
-        .config("spark.ui.enabled", "false")
-        .config("spark.sql.shuffle.partitions", "3")
-        # Or so few rows would be sorted in one partition.
-        .config("spark.sql.adaptive.enabled", "false")
-        .config("spark.log.level", "ERROR")
-        .getOrCreate()
-    )
-    yield session
-    session.stop()
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where Spark puts what it keeps; one Java process serves all sessions."""
+    folder = tmp_path_factory.mktemp("scratch")
+    options = " ".join(f"--conf {name}={value}" for name, value in CONFIGURATION.items())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYSPARK_PYTHON", sys.executable)
+        patch.setenv("PYSPARK_SUBMIT_ARGS", f"--master local[2] {options} pyspark-shell")
+        patch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+        patch.setenv("SPARK_LOCAL_DIRS", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def java_log(scratch: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the Java process says; it keeps the standard error that it is started with."""
+    from pyspark import SparkContext
+
+    log = tmp_path_factory.mktemp("java") / "java.log"
+    ours = os.dup(2)
+    with log.open("wb") as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            SparkContext._ensure_initialized()
+        finally:
+            os.dup2(ours, 2)
+            os.close(ours)
+    return log
+
+
+@pytest.fixture(autouse=True)
+def _started(java_log: Path) -> None:
+    """Whichever test is first, the log is there."""
 
 
 def uploads(spec: CohortSpec) -> list[bytes]:
@@ -64,18 +91,19 @@ def filled(path: Path, spec: CohortSpec) -> FolderStore:
     for minute, data in enumerate(uploads(spec)):
         store.put(f"incoming/{minute}.csv", data)
         os.utime(path / f"incoming/{minute}.csv", (1_700_000_000 + 60 * minute,) * 2)
-    gone = generate(spec, 300, 5).loc[7, "id"]
+    gone = generate(spec, 300, 5)["id"].tolist()[7]
     mark = erasure.fingerprint(rows.site_key(store), gone)
     erasure.add_tombstone(store, mark, [], datetime(2026, 1, 1, tzinfo=UTC))
     return store
 
 
-def test_spark_stores_the_same_bytes(session: Any, stroke: CohortSpec, tmp_path: Path) -> None:
+def test_spark_stores_the_same_bytes(scratch: Path, stroke: CohortSpec, tmp_path: Path) -> None:
     from fl_assets.site.spark import SparkEngine
 
     found = []
     rules = IntakeRules(max_quarantined=1)
-    for name, engine in {"here": gather, "spark": SparkEngine(Access())}.items():
+    engines: dict[str, Engine] = {"here": gather, "spark": SparkEngine(Access())}
+    for name, engine in engines.items():
         store = filled(tmp_path / name, stroke)
         manifest = collect_records(store, stroke, rules, engine)
         kept = {
@@ -90,13 +118,58 @@ def test_spark_stores_the_same_bytes(session: Any, stroke: CohortSpec, tmp_path:
     assert [upload.refused is None for upload in manifest.uploads] == [True, True, True, False]
     assert manifest.superseded > 100
     assert manifest.reasons == {"age: not a number": 3, ERASED: 3}
-    # Nothing of it is left on the cluster.
-    assert session.sparkContext._jsc.getPersistentRDDs().isEmpty()
+    assert not rows_on(scratch)
 
 
-def test_nothing_to_gather(session: Any, stroke: CohortSpec, tmp_path: Path) -> None:
+def test_no_value_in_what_spark_says(
+    scratch: Path, java_log: Path, stroke: CohortSpec, tmp_path: Path
+) -> None:
+    from fl_assets.site.spark import SparkEngine, SparkFailedError
+
+    store = filled(tmp_path / "a", stroke)
+    # An error of a library, which quotes what it does not understand.
+    store.put("erased.json", b'{"canary-4711": 1}')
+    reason = "TaskFailedError: unforeseen ValidationError"
+    with pytest.raises(SparkFailedError, match=reason) as caught:
+        collect_records(store, stroke, engine=SparkEngine(Access()))
+    logged = java_log.read_text()
+    assert reason in logged
+    assert "in erased_ids" in logged
+    assert "canary" not in logged + "".join(traceback.format_exception(caught.value))
+    assert not rows_on(scratch)
+
+
+def test_nothing_to_gather(scratch: Path, stroke: CohortSpec, tmp_path: Path) -> None:
     from fl_assets.site.intake import NoRecordsError
     from fl_assets.site.spark import SparkEngine
 
     with pytest.raises(NoRecordsError, match="no upload at all"):
         collect_records(store_with_key(tmp_path / "a"), stroke, engine=SparkEngine(Access()))
+
+
+def test_no_java(stroke: CohortSpec, tmp_path: Path) -> None:
+    code = """
+from pathlib import Path
+import sys
+from fl_assets.cohorts.spec import load_cohort
+from fl_assets.site.spark import JavaMissingError, SparkEngine
+from fl_assets.storage import Access, FolderStore
+try:
+    with SparkEngine(Access())(FolderStore(Path(sys.argv[1])), load_cohort("stroke"), []):
+        pass
+except JavaMissingError as error:
+    print(error)
+"""
+    answer = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env=os.environ | {"JAVA_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "install Java 8, 11 or 17" in answer.stdout
+
+
+def rows_on(scratch: Path) -> list[Path]:
+    """Return the files that Spark has left."""
+    return [path for path in scratch.rglob("*") if path.is_file()]
