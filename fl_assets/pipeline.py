@@ -19,7 +19,7 @@ from fl_assets.defs.partitions import sync_hospitals
 from fl_assets.defs.staleness import Staleness
 from fl_assets.errors import FlAssetsError
 from fl_assets.federation.recipe import recipe_names, routine_names
-from fl_assets.federation.runtimes.base import build_runtime
+from fl_assets.federation.runtimes.base import KubernetesConfig, build_runtime
 from fl_assets.federation.sweep import sweep_names, sweeps_folder
 from fl_assets.settings import Settings
 
@@ -203,7 +203,7 @@ def run_recipes(
     if settings.consortium.simulated:
         _require(instance, "centralized_baseline")
     # A wrong name ends it here, where Dagster would try each recipe three times.
-    build_runtime(settings.runtime)
+    build_runtime(settings.runtime, kubernetes=lambda: KubernetesConfig.of(settings))
     config = {"federated_model": {"config": {"fresh": fresh or force}}}
     yield from _run(settings, instance, training(settings, recipes), before, config, force=force)
 

@@ -10,6 +10,7 @@ from rich.markup import escape
 from fl_assets.cli import (
     audit,
     consortium,
+    doctor,
     egress,
     experiments,
     leaving,
@@ -47,6 +48,7 @@ for command in (
     leaving.erase,
     patients.predict,
     consortium.dev,
+    doctor.doctor,
 ):
     app.command()(command)
 

@@ -50,7 +50,7 @@ def egress(
 
     settings = Settings.from_environment()
     settings.whole_consortium.hospital(hospital)
-    log = EgressLog(settings.site_store(hospital))
+    log = EgressLog(settings.listing_store(hospital))
     damages = log.damages()
     day = None if since is None else since.replace(tzinfo=UTC).date()
     entries = select(log.entries(), day, kind or (), run)

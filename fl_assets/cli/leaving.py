@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from fl_assets.storage import SiteStore
 
 
+ERASING = "fla erase"  # who asks, in the hospital's egress log
+
+
 class NotConfirmedError(FlAssetsError):
     """What cannot be undone was not confirmed by the hospital's name."""
 
@@ -213,18 +216,20 @@ def _asked(patient: str) -> str:
 
 
 def _rebuild(settings: Settings, hospital: str) -> None:
-    from fl_assets.site.__main__ import Task, run
+    from fl_assets.site.tasks.base import perform
+    from fl_assets.site.tasks.data import BuildPartitions, CollectRecords
 
-    for task in (Task.RECORDS, Task.PARTITIONS):
-        run(task, settings, hospital, "fla erase")
+    perform(settings, hospital, CollectRecords(run=ERASING))
+    perform(settings, hospital, BuildPartitions(run=ERASING))
 
 
 def _describe(settings: Settings, hospital: str) -> None:
     """Make the profile anew, which a spent budget may forbid."""
-    from fl_assets.site.__main__ import Task, run
+    from fl_assets.site.tasks.base import perform
+    from fl_assets.site.tasks.data import BuildProfile
 
     try:
-        run(Task.PROFILE, settings, hospital, "fla erase")
+        perform(settings, hospital, BuildProfile(run=ERASING))
     except FlAssetsError as error:
         _note(f"the profile stays as it was: {error}")
         return
@@ -249,7 +254,7 @@ def _mark(settings: Settings, hospital: str, store: SiteStore) -> list[StaleVers
     if not erased:
         return []
     told = "".join(f"{version} {since:%Y-%m-%d}\n" for version, since in erased.items())
-    EgressLog(store).release("erasure", "fla erase", told.encode(), "partition versions")
+    EgressLog(store).release("erasure", ERASING, told.encode(), "partition versions")
     try:
         return mark_erased(settings, hospital, erased)
     except TrackingError as error:

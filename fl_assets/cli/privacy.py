@@ -12,8 +12,8 @@ from fl_assets.cli.output import Format, FormatOption, err, out, print_json, pri
 from fl_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from fl_assets.coordinator.budget import HospitalBudget
     from fl_assets.privacy.ledger import Ledger
+    from fl_assets.privacy.ledger_view import HospitalBudget
 
 OneHospital = Annotated[str | None, typer.Argument(help="Name in consortium.yaml; all if absent.")]
 Found = TypeVar("Found")
@@ -24,13 +24,8 @@ def budget(hospital: OneHospital = None, answer: FormatOption = Format.TABLE) ->
 
     Exit code 1 if a ledger is damaged; the others are shown all the same.
     """
-    from fl_assets.coordinator.budget import (
-        budget_table,
-        hospital_budget,
-        ledger_lines,
-        line_table,
-        open_ledger,
-    )
+    from fl_assets.coordinator.budget import budget_table, line_table, open_ledger
+    from fl_assets.privacy.ledger_view import hospital_budget, ledger_lines
 
     settings = Settings.from_environment()
 

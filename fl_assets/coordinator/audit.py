@@ -10,7 +10,8 @@ from typing import Literal
 from fl_assets.config import StrictModel
 from fl_assets.coordinator import documents
 from fl_assets.coordinator.release import ReleaseRecord
-from fl_assets.coordinator.trained import trained_model
+from fl_assets.coordinator.sites import sites_of
+from fl_assets.coordinator.trained import released_model
 from fl_assets.coordinator.training import load_release
 from fl_assets.federation.job import load_result
 from fl_assets.federation.recipe import Recipe
@@ -18,8 +19,9 @@ from fl_assets.privacy.attacks import Attack
 from fl_assets.privacy.audit import AttackResult, judge
 from fl_assets.privacy.score_counts import AuditCounts, ScoreCounts, total
 from fl_assets.settings import Settings
-from fl_assets.site.audit import SiteAudit, audit_model
+from fl_assets.site.audit import SiteAudit
 from fl_assets.site.shadows import ShadowPlan
+from fl_assets.site.tasks.models import AuditModel
 from fl_assets.storage import SiteStore
 from fl_assets.tracking.runs import Tracking
 
@@ -137,19 +139,13 @@ def audit_release(settings: Settings, recipe: str) -> MembershipAudit:
     """
     store = settings.coordinator_store()
     release = load_release(store, recipe)
-    model = trained_model(store, release, load_result(store, release.run))
-    sites = {
-        name: audit_model(
-            settings.site_store(name),
-            name,
-            model,
-            shadow_plan(release.recipe),
-            trained_on=manifest.version,
-            minimum=settings.consortium.minimum_cell,
-            run=release.run,
-        )
+    model = released_model(store, release, load_result(store, release.run))
+    plan = shadow_plan(release.recipe)
+    requests = {
+        name: AuditModel(run=release.run, model=model, plan=plan, trained_on=manifest.version)
         for name, manifest in release.hospitals.items()
     }
+    sites = sites_of(settings).ask_all(requests)
     privacy = release.recipe.privacy
     delta = privacy.delta if privacy else 0.0
     found = MembershipAudit(

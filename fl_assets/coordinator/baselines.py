@@ -7,7 +7,7 @@ from typing import Any
 
 from fl_assets.config import StrictModel
 from fl_assets.coordinator import documents
-from fl_assets.coordinator.evaluation import ModelEvaluation, evaluate_everywhere
+from fl_assets.coordinator.evaluation import ModelEvaluation, evaluate_simulated
 from fl_assets.coordinator.training import ready_sites
 from fl_assets.learning import baselines
 from fl_assets.learning.features import Preprocessor
@@ -15,7 +15,7 @@ from fl_assets.learning.metrics import threshold_at_specificity
 from fl_assets.learning.neural_baseline import neural_network
 from fl_assets.settings import Settings
 from fl_assets.site.evaluation import labels
-from fl_assets.site.pooling import pooled
+from fl_assets.site.pooling import pooled, simulated_stores
 from fl_assets.storage import SiteStore
 
 KEY = "baselines/centralised.json"
@@ -54,7 +54,7 @@ def fit_centralised(settings: Settings) -> CentralisedBaselines:
     Raises:
         NotSimulatedError: the consortium is real.
     """
-    stores = {name: settings.site_store(name) for name in ready_sites(settings)}
+    stores = simulated_stores(settings, ready_sites(settings))
     preprocessor = Preprocessor.public(settings.cohort)
     spec = settings.cohort
     train, validation = (
@@ -74,7 +74,7 @@ def fit_centralised(settings: Settings) -> CentralisedBaselines:
     for fit in fits:
         fitted = fit(X, y, X_val, y_val, SEED)
         threshold = threshold_at_specificity(y_val, fitted.scores(X_val), 0.8)
-        evaluation = evaluate_everywhere(
+        evaluation = evaluate_simulated(
             settings,
             fitted.name,
             preprocessor,

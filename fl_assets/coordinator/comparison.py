@@ -11,7 +11,7 @@ from fl_assets.coordinator import documents
 from fl_assets.coordinator.baselines import SEED, load_centralised
 from fl_assets.coordinator.evaluation import (
     ModelEvaluation,
-    evaluate_everywhere,
+    evaluate_simulated,
     evaluation_key,
     load_evaluation,
 )
@@ -20,6 +20,7 @@ from fl_assets.federation.recipe import recipe_names
 from fl_assets.learning.features import Preprocessor
 from fl_assets.settings import Settings
 from fl_assets.site.evaluation import SiteEvaluation, fit_local
+from fl_assets.site.pooling import simulated_stores
 from fl_assets.storage import SiteStore
 
 KEY = "comparison/current.json"
@@ -108,10 +109,11 @@ def _local(settings: Settings) -> Iterator[ComparedModel]:
     preprocessor = Preprocessor.public(settings.cohort)
     for name in ready_sites(settings):
         if settings.consortium.simulated:
-            alone = fit_local(settings.site_store(name), preprocessor, SEED)
+            store = simulated_stores(settings, [name])[name]
+            alone = fit_local(store, preprocessor, SEED)
             if alone is None:
                 continue
-            evaluation = evaluate_everywhere(
+            evaluation = evaluate_simulated(
                 settings,
                 f"{name} alone",
                 preprocessor,

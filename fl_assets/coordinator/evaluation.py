@@ -8,20 +8,19 @@ from collections.abc import Mapping
 from fl_assets.config import StrictModel
 from fl_assets.coordinator import documents
 from fl_assets.coordinator.release import ReleaseRecord
-from fl_assets.coordinator.trained import trained_model
+from fl_assets.coordinator.sites import sites_of
+from fl_assets.coordinator.trained import released_model
 from fl_assets.coordinator.training import load_release, ready_sites, validation_auroc
 from fl_assets.federation.job import load_result
-from fl_assets.learning.configs import ModelConfig
 from fl_assets.learning.evaluation import Evaluation, evaluate
 from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.metrics import Metric, weighted_mean
 from fl_assets.learning.paired import PairedEvaluation
-from fl_assets.privacy.configs import PrivacyConfig
 from fl_assets.privacy.noised_counts import Noised
 from fl_assets.settings import Settings
 from fl_assets.site.evaluation import Scorer, SiteEvaluation, evaluate_model, labels
-from fl_assets.site.noised_evaluation import noised_figures
-from fl_assets.site.pooling import pooled
+from fl_assets.site.pooling import pooled, simulated_stores
+from fl_assets.site.tasks.models import EvaluateModel
 from fl_assets.storage import SiteStore
 from fl_assets.tracking.runs import Tracking
 
@@ -103,7 +102,36 @@ def load_evaluation(store: SiteStore, recipe: str) -> ModelEvaluation:
     return documents.load(store, evaluation_key(recipe), ModelEvaluation)
 
 
-def evaluate_everywhere(
+def evaluate_everywhere(settings: Settings, name: str, request: EvaluateModel) -> ModelEvaluation:
+    """Evaluate a model at every hospital and, in a simulation, on the pooled test rows.
+
+    The hospitals' figures are computed at the hospitals; only aggregates come back. There are no
+    pooled figures of a model whose recipe wants noise.
+
+    Args:
+        settings: consortium and stores.
+        name: of the model, in tables.
+        request: what every hospital is asked.
+
+    Raises:
+        BudgetExceededError, LedgerDamagedError: a hospital cannot pay for noised figures. Those
+            that it was asked before have theirs stored, and are not charged again.
+        OtherCohortError: a hospital has another cohort than the model.
+    """
+    hospitals = ready_sites(settings)
+    sites = sites_of(settings).ask_all(dict.fromkeys(hospitals, request))
+    together = None
+    noised = request.privacy is not None and request.privacy.evaluation_epsilon is not None
+    if settings.consortium.simulated and not noised:
+        stores = simulated_stores(settings, hospitals)
+        model = request.model.trained
+        together = evaluate_pooled(
+            settings, stores, model.preprocessor, model.scorer, model.threshold
+        )
+    return ModelEvaluation(model=name, sites=sites, pooled=together)
+
+
+def evaluate_simulated(
     settings: Settings,
     name: str,
     preprocessor: Preprocessor,
@@ -111,12 +139,8 @@ def evaluate_everywhere(
     *,
     threshold: float | None,
     run: str,
-    personal: ModelConfig | None = None,
-    privacy: PrivacyConfig | None = None,
 ) -> ModelEvaluation:
-    """Evaluate a model at every hospital and, in a simulation, on the pooled test rows.
-
-    The hospitals' figures are computed at the hospitals; only aggregates come back.
+    """Demo only: evaluate a model that is no network, at every hospital and on pooled test rows.
 
     Args:
         settings: consortium and stores.
@@ -125,33 +149,23 @@ def evaluate_everywhere(
         scorer: the model.
         threshold: its operating point.
         run: who asks, for the hospitals' egress logs.
-        personal: what the hospitals' own models of that run are, where it left them some.
-        privacy: of the model's recipe, which may want its figures noised; there are no pooled ones
-            then.
 
     Raises:
-        BudgetExceededError, LedgerDamagedError: a hospital cannot pay for noised figures. Those
-            that it was asked before have theirs stored, and are not charged again.
+        NotSimulatedError: the consortium is real.
     """
-    consortium = settings.consortium
-    stores = {hospital: settings.site_store(hospital) for hospital in ready_sites(settings)}
-    noised = {h: noised_figures(privacy, h, consortium.budget(h)) for h in stores}
+    stores = simulated_stores(settings, ready_sites(settings))
     sites = {
         hospital: evaluate_model(
             store,
             preprocessor,
             scorer,
             threshold=threshold,
-            minimum=consortium.minimum_cell,
+            minimum=settings.consortium.minimum_cell,
             run=run,
-            personal=personal,
-            noised=noised[hospital],
         )
         for hospital, store in stores.items()
     }
-    together = None
-    if consortium.simulated and not any(noised.values()):
-        together = evaluate_pooled(settings, stores, preprocessor, scorer, threshold)
+    together = evaluate_pooled(settings, stores, preprocessor, scorer, threshold)
     return ModelEvaluation(model=name, sites=sites, pooled=together)
 
 
@@ -185,17 +199,13 @@ def evaluate_release(settings: Settings, recipe: str) -> ModelEvaluation:
     store = settings.coordinator_store()
     release = load_release(store, recipe)
     result = load_result(store, release.run)
-    model = trained_model(store, release, result)
-    found = evaluate_everywhere(
-        settings,
-        recipe,
-        model.preprocessor,
-        model.scorer,
-        threshold=model.threshold,
+    request = EvaluateModel(
         run=release.run,
-        personal=release.recipe.model if release.recipe.personalisation else None,
+        model=released_model(store, release, result),
+        personal=release.recipe.personalisation is not None,
         privacy=release.recipe.privacy,
     )
+    found = evaluate_everywhere(settings, recipe, request)
     chosen_by = {
         "version": release.version,
         "validation_auroc": validation_auroc(result.history),

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from fl_assets.config import StrictModel
 from fl_assets.coordinator.evaluation import ModelEvaluation, load_evaluation
 from fl_assets.coordinator.release import ReleaseRecord
-from fl_assets.coordinator.trained import trained_model
+from fl_assets.coordinator.sites import sites_of
+from fl_assets.coordinator.trained import released_model
 from fl_assets.coordinator.training import load_release, ready_sites
 from fl_assets.errors import FlAssetsError
 from fl_assets.federation.job import load_result
@@ -16,8 +17,10 @@ from fl_assets.learning.paired import LOWER_IS_BETTER, PairedEvaluation, combine
 from fl_assets.reporting.html import Cell, Table
 from fl_assets.reporting.text import difference, of_hospitals
 from fl_assets.settings import Settings
-from fl_assets.site.comparison import SiteComparison, TrainedModel, compare_models, compare_rows
-from fl_assets.site.pooling import pooled
+from fl_assets.site.comparison import SiteComparison, compare_rows
+from fl_assets.site.model_data import ModelData
+from fl_assets.site.pooling import pooled, simulated_stores
+from fl_assets.site.tasks.models import CompareModels
 from fl_assets.storage import ObjectNotFoundError, SiteStore
 
 _NAMES = {
@@ -82,16 +85,14 @@ def compare_recipes(settings: Settings, a: str, b: str) -> RecipePair:
     current = {name: manifest.version for name, manifest in ready_sites(settings).items()}
     releases = [_evaluated(store, recipe, current) for recipe in (a, b)]
     first, second = (_model(store, release) for release in releases)
-    stores = {name: settings.site_store(name) for name in current}
     run = "-against-".join(release.run for release in releases)
-    minimum = settings.consortium.minimum_cell
-    sites = {
-        name: compare_models(site, first, second, minimum=minimum, run=run)
-        for name, site in stores.items()
-    }
+    request = CompareModels(run=run, a=first, b=second)
+    sites = sites_of(settings).ask_all(dict.fromkeys(current, request))
     together = None
     if settings.consortium.simulated:
-        together = compare_rows(pooled(settings.consortium, stores, "test"), first, second)
+        stores = simulated_stores(settings, current)
+        rows = pooled(settings.consortium, stores, "test")
+        together = compare_rows(rows, first.trained, second.trained)
     return RecipePair(
         a=a,
         b=b,
@@ -125,8 +126,8 @@ def _on_other_rows(evaluation: ModelEvaluation, current: dict[str, str]) -> list
     return sorted(n for n in seen.keys() | current.keys() if seen.get(n) != current.get(n))
 
 
-def _model(store: SiteStore, release: ReleaseRecord) -> TrainedModel:
-    return trained_model(store, release, load_result(store, release.run))
+def _model(store: SiteStore, release: ReleaseRecord) -> ModelData:
+    return released_model(store, release, load_result(store, release.run))
 
 
 def pair_tables(pair: RecipePair) -> list[Table]:

@@ -14,7 +14,7 @@ from fl_assets.errors import FlAssetsError
 from fl_assets.federation.recipe import Recipe
 from fl_assets.learning.features import MomentsUnavailableError, Preprocessor
 from fl_assets.settings import Settings
-from fl_assets.site.pooling import pooled
+from fl_assets.site.pooling import pooled, simulated_stores
 from fl_assets.site.profile import HospitalProfile, load_profile, pool_moments
 from fl_assets.storage import SiteStore
 
@@ -103,7 +103,7 @@ def pooled_fit_error(settings: Settings, built: Preprocessors) -> float:
     """
     from sklearn.preprocessing import StandardScaler
 
-    stores = {name: settings.site_store(name) for name in built.profiles}
+    stores = simulated_stores(settings, built.profiles)
     profiles = {name: load_profile(store) for name, store in stores.items()}
     differences = [0.0]
     for column, scaling in (built.moments.scalings if built.moments else {}).items():

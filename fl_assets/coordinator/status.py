@@ -101,7 +101,7 @@ def consortium_status(settings: Settings) -> ConsortiumStatus:
 
 
 def _hospital(settings: Settings, name: str) -> HospitalStatus:
-    store = settings.site_store(name)
+    store = settings.listing_store(name)
     found = HospitalStatus(hospital=name)
     try:
         records = intake.load_manifest(store)

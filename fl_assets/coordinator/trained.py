@@ -1,16 +1,12 @@
-"""The global model of a release, ready to score rows."""
+"""The global model of a release."""
 
 from __future__ import annotations
-
-import torch
 
 from fl_assets.coordinator.preprocessors import load_preprocessors
 from fl_assets.coordinator.release import ReleaseRecord
 from fl_assets.errors import FlAssetsError
 from fl_assets.federation.job import FederationResult
-from fl_assets.learning.models import model_for
-from fl_assets.learning.training import predict
-from fl_assets.site.comparison import TrainedModel
+from fl_assets.site.model_data import ModelData
 from fl_assets.storage import SiteStore
 
 
@@ -24,9 +20,7 @@ class OutdatedModelError(FlAssetsError):
         )
 
 
-def trained_model(
-    store: SiteStore, release: ReleaseRecord, result: FederationResult
-) -> TrainedModel:
+def released_model(store: SiteStore, release: ReleaseRecord, result: FederationResult) -> ModelData:
     """Return the global model of a release.
 
     Args:
@@ -40,8 +34,9 @@ def trained_model(
     preprocessor = load_preprocessors(store).of(release.recipe)
     if preprocessor.version != release.preprocessor:
         raise OutdatedModelError(release.recipe.name)
-    model = model_for(release.recipe.model, preprocessor, release.recipe.seed)
-    model.load_state_dict({k: torch.from_numpy(v) for k, v in result.weights.items()})
-    return TrainedModel(
-        preprocessor, lambda X: predict(model, torch.from_numpy(X)), release.threshold
+    return ModelData(
+        config=release.recipe.model,
+        preprocessor=preprocessor,
+        weights=result.weights,
+        threshold=release.threshold,
     )

@@ -48,7 +48,7 @@ def ready_sites(settings: Settings) -> dict[str, PartitionManifest]:
     ready = {}
     for name in settings.consortium.hospital_names:
         try:
-            ready[name] = load_manifest(settings.site_store(name))
+            ready[name] = load_manifest(settings.listing_store(name))
         except ObjectNotFoundError:
             continue
     return ready

@@ -37,33 +37,22 @@ def baseline_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         from fl_assets.coordinator import documents
         from fl_assets.coordinator.baselines import SEED
         from fl_assets.coordinator.comparison import local_key
-        from fl_assets.learning.features import Preprocessor
+        from fl_assets.coordinator.sites import sites_of
         from fl_assets.reporting.text import interval
-        from fl_assets.site.evaluation import evaluate_model, fit_local, not_evaluated
+        from fl_assets.site.tasks.models import FitBaseline
 
         settings, hospital = platform.settings, context.partition_key
-        store, preprocessor = settings.site_store(hospital), Preprocessor.public(settings.cohort)
         with failing_clearly():
-            alone = fit_local(store, preprocessor, SEED)
-            found = (
-                not_evaluated(store)
-                if alone is None
-                else evaluate_model(
-                    store,
-                    preprocessor,
-                    alone.scores,
-                    threshold=None,
-                    minimum=settings.consortium.minimum_cell,
-                    run=context.run.run_id,
-                )
-            )
+            request = FitBaseline(run=context.run.run_id, seed=SEED)
+            alone = sites_of(settings).ask(hospital, request)
+            found = alone.evaluation
             documents.save(settings.coordinator_store(), local_key(hospital), found)
         return dg.MaterializeResult(
             data_version=dg.DataVersion(found.partitions),
             metadata={
                 "auroc": interval(found.evaluation),
                 "test_positives": found.evaluation.positives if found.evaluation else "n/a",
-                "chosen": count_table(alone.params if alone else {}, "parameter", "value"),
+                "chosen": count_table(alone.chosen, "parameter", "value"),
             },
         )
 

@@ -32,6 +32,25 @@ def failing_clearly() -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def retried(max_retries: int, delay: float) -> Iterator[None]:
+    """Have Dagster try a step again, unless its data are bad or its run was cancelled.
+
+    Dagster's own ``RetryPolicy`` also tries a cancelled step again, in the seconds that the run's
+    process has left, and what that attempt starts is not cleaned up.
+
+    Args:
+        max_retries: further attempts.
+        delay: seconds before each.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, dg.Failure) and not error.allow_retries:
+            raise
+        raise dg.RetryRequested(max_retries, delay) from error
+
+
 def digest(*parts: object) -> str:
     """Return a short hash of configuration that belongs to an asset's code version."""
     text = "\x1f".join(

@@ -35,7 +35,7 @@ def egress_assets() -> list[dg.AssetsDefinition]:
 
         hospital = context.partition_key
         with failing_clearly():
-            log = EgressLog(platform.settings.site_store(hospital))
+            log = EgressLog(platform.settings.listing_store(hospital))
             version, entries, damages = log.version(), log.entries(), log.damages()
         kinds: dict[str, int] = {}
         for entry in entries:

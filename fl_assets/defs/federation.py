@@ -11,6 +11,7 @@ from fl_assets.defs.common import (
     failing_clearly,
     markdown_table,
     picture,
+    retried,
     table,
 )
 from fl_assets.defs.resources import Platform
@@ -24,7 +25,8 @@ class TrainingConfig(dg.Config):
     """How a model is trained, if not as usual; the same in the launchpad of Dagster's UI.
 
     Attributes:
-        runtime: where, if not where FLA_RUNTIME says: inprocess, processes or simulation.
+        runtime: where, if not where FLA_RUNTIME says: inprocess, processes,
+            simulation or kubernetes.
         fresh: begin at the first round and register a new version, whatever an earlier run left.
     """
 
@@ -67,7 +69,7 @@ def federation_assets(
         settings = platform.settings
         with failing_clearly():
             profiles = {
-                name: load_profile(settings.site_store(name)) for name in ready_sites(settings)
+                name: load_profile(settings.listing_store(name)) for name in ready_sites(settings)
             }
             built = build_preprocessors(settings.coordinator_store(), settings.cohort, profiles)
             error = pooled_fit_error(settings, built) if exact else 0.0
@@ -127,8 +129,6 @@ def federation_assets(
         kinds={"flower", "pytorch", "mlflow"},
         owners=COORDINATOR,
         code_version="1",
-        # Nothing trained is lost when MLflow is away for a moment: the retry only registers.
-        retry_policy=dg.RetryPolicy(max_retries=2, delay=5),
         description="One federated training over the hospitals: an MLflow run and a registered "
         "model version with its release record.",
         check_specs=[
@@ -147,14 +147,16 @@ def federation_assets(
         from fl_assets.coordinator.summary import history_plot, log_pictures
         from fl_assets.coordinator.training import load_history, train
         from fl_assets.federation.recipe import load_recipe
-        from fl_assets.federation.runtimes.base import build_runtime
+        from fl_assets.federation.runtimes.base import KubernetesConfig, build_runtime
 
         settings = platform.settings
-        with failing_clearly():
+        # Nothing trained is lost when MLflow is away for a moment: the retry only registers.
+        with retried(max_retries=2, delay=5), failing_clearly():
             hospitals = settings.consortium.hospital_names
             runtime = build_runtime(
                 config.runtime or settings.runtime,
                 {name: settings.site_environment(name) for name in hospitals},
+                lambda: KubernetesConfig.of(settings, context.run.run_id, context.log.info),
             )
             asked = load_recipe(settings.recipes / f"{context.partition_key}.yaml")
             tags = {"dagster.run_id": context.run.run_id, "dagster.partition": asked.name}

@@ -16,6 +16,7 @@ from fl_assets.defs.common import (
 )
 from fl_assets.defs.partitions import HOSPITALS
 from fl_assets.defs.resources import Platform
+from fl_assets.errors import FlAssetsError
 from fl_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -70,22 +71,24 @@ def hospital_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     def hospital_records(
         context: dg.AssetExecutionContext, platform: Platform
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
-        from fl_assets.site.engines import intake_engine
-        from fl_assets.site.intake import BlockedUploadsError, collect_records
+        from fl_assets.coordinator.sites import came_of, sites_of
+        from fl_assets.site.intake import BlockedUploadsError, load_intake
+        from fl_assets.site.tasks.data import CollectRecords
 
         settings, hospital = platform.settings, context.partition_key
-        store, rules = settings.site_store(hospital), settings.consortium.intake
         with failing_clearly():
             try:
-                engine = intake_engine(settings, hospital)
-                manifest = collect_records(store, settings.cohort, rules, engine)
-            except BlockedUploadsError as error:
-                yield dg.AssetCheckResult(
-                    check_name="uploads_unblocked",
-                    passed=False,
-                    description=f"{len(error.blocked)} uploads block the records",
-                    metadata={"blocked": count_table(error.blocked, "upload", "reason")},
-                )
+                request = CollectRecords(run=context.run.run_id)
+                manifest = sites_of(settings).ask(hospital, request)
+            except FlAssetsError as error:
+                if came_of(error, BlockedUploadsError):
+                    blocked = load_intake(settings.listing_store(hospital)).blocked
+                    yield dg.AssetCheckResult(
+                        check_name="uploads_unblocked",
+                        passed=False,
+                        description=f"{len(blocked)} uploads block the records",
+                        metadata={"blocked": count_table(blocked, "upload", "reason")},
+                    )
                 raise
         counts = manifest.counts
         refused = {u.key: u.refused for u in manifest.uploads if u.refused}
@@ -140,13 +143,14 @@ def hospital_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     def hospital_partitions(
         context: dg.AssetExecutionContext, platform: Platform
     ) -> dg.MaterializeResult:
-        from fl_assets.site.partitions import build_partitions, verify
+        from fl_assets.coordinator.sites import sites_of
+        from fl_assets.site.tasks.data import BuildPartitions, VerifyPartitions
 
-        settings = platform.settings
-        store = settings.site_store(context.partition_key)
+        hospital, run = context.partition_key, context.run.run_id
+        sites = sites_of(platform.settings)
         with failing_clearly():
-            manifest = build_partitions(store, settings.cohort, settings.consortium.split)
-            problems = verify(store, settings.cohort)
+            manifest = sites.ask(hospital, BuildPartitions(run=run))
+            problems = sites.ask(hospital, VerifyPartitions(run=run)).problems
         return dg.MaterializeResult(
             data_version=dg.DataVersion(manifest.version),
             metadata={
@@ -185,17 +189,13 @@ def hospital_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     def hospital_profile(
         context: dg.AssetExecutionContext, platform: Platform
     ) -> dg.MaterializeResult:
-        from fl_assets.site.profile import build_profile, noised_profile
+        from fl_assets.coordinator.sites import sites_of
+        from fl_assets.site.tasks.data import BuildProfile
 
         settings, hospital = platform.settings, context.partition_key
         with failing_clearly():
-            profile = build_profile(
-                settings.site_store(hospital),
-                settings.cohort,
-                settings.consortium.minimum_cell,
-                context.run.run_id,
-                noised_profile(settings.consortium, hospital),
-            )
+            request = BuildProfile(run=context.run.run_id)
+            profile = sites_of(settings).ask(hospital, request)
         noised = profile.noised
         return dg.MaterializeResult(
             data_version=dg.DataVersion(profile.version),

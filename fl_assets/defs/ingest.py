@@ -143,12 +143,14 @@ def ingest_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         context: dg.AssetExecutionContext, platform: Platform
     ) -> dg.MaterializeResult:
         from fl_assets.coordinator.simulation import upload
+        from fl_assets.site.pooling import simulated_stores
 
         settings, hospital = platform.settings, context.partition_key
         with failing_clearly():
             frame, dealt, metadata = _dealt(settings)
             mine = frame[dealt.assignment == dealt.hospitals.index(hospital)]
-            version = upload(settings.site_store(hospital), mine, settings.cohort)
+            store = simulated_stores(settings, [hospital])[hospital]
+            version = upload(store, mine, settings.cohort)
         for note in dealt.notes:
             context.log.warning(note)
         return dg.MaterializeResult(

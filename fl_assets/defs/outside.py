@@ -22,7 +22,7 @@ def moved_on(instance: dg.DagsterInstance, settings: Settings, asset: str, hospi
     So it is after an upload, after ``python -m fl_assets.site``, and for the two logs after every
     training: the asset exists in another version than the one Dagster saw last.
     """
-    store = settings.site_store(hospital)
+    store = settings.listing_store(hospital)
     if asset == "hospital_records" and _has_new_uploads(store):
         return True
     found = _ledger_version(store, hospital) if asset == LEDGER else _version(store, asset)

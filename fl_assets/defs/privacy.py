@@ -8,6 +8,7 @@ from fl_assets.defs.common import SITE, digest, failing_clearly, picture, table
 from fl_assets.defs.outside import ledger_version
 from fl_assets.defs.partitions import HOSPITALS
 from fl_assets.defs.resources import Platform
+from fl_assets.errors import FlAssetsError
 from fl_assets.settings import Settings
 
 
@@ -39,33 +40,27 @@ def privacy_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     def privacy_ledger(
         context: dg.AssetExecutionContext, platform: Platform
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
-        from fl_assets.coordinator.budget import (
-            budget_plot,
-            budget_table,
-            hospital_budget,
-            ledger_lines,
-            line_table,
-            open_ledger,
-        )
-        from fl_assets.coordinator.witnesses import save_witness
+        from fl_assets.coordinator.budget import budget_plot, budget_table, line_table
+        from fl_assets.coordinator.sites import came_of, sites_of
+        from fl_assets.coordinator.witnesses import load_witness, save_witness
         from fl_assets.privacy.ledger_chain import LedgerDamagedError
-        from fl_assets.site.egress import EgressLog
+        from fl_assets.site.tasks.data import ShowLedger
 
         settings, hospital = platform.settings, context.partition_key
+        store = settings.coordinator_store()
         with failing_clearly():
-            ledger = open_ledger(settings, hospital)
             try:
-                found = hospital_budget(ledger, hospital, settings.consortium.budget(hospital))
-            except LedgerDamagedError as error:
-                yield dg.AssetCheckResult(
-                    check_name="ledger_whole", passed=False, description=str(error)
-                )
+                seen = load_witness(store, hospital)
+                request = ShowLedger(run=context.run.run_id, witness=seen)
+                view = sites_of(settings).ask(hospital, request)
+            except FlAssetsError as error:
+                if came_of(error, LedgerDamagedError):
+                    yield dg.AssetCheckResult(
+                        check_name="ledger_whole", passed=False, description=str(error)
+                    )
                 raise
-            lines = ledger_lines(ledger.entries(), found.delta)
-            shown = found.model_dump_json() + "".join(line.model_dump_json() for line in lines)
-            log = EgressLog(settings.site_store(hospital))
-            log.release("ledger", context.run.run_id, shown.encode(), "budget and entries")
-            save_witness(settings.coordinator_store(), hospital, found.head)
+            found, lines = view.budget, view.lines
+            save_witness(store, hospital, found.head)
         yield dg.MaterializeResult(
             data_version=dg.DataVersion(ledger_version(found.head)),
             metadata={

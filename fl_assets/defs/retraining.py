@@ -104,8 +104,9 @@ def judge_recipes(settings: Settings) -> list[tuple[Recipe, Verdict]]:
 
 
 def _allowance(settings: Settings, hospital: str) -> Allowance:
-    from fl_assets.coordinator.budget import hospital_budget, open_ledger
+    from fl_assets.coordinator.budget import open_ledger
     from fl_assets.coordinator.retraining import Allowance
+    from fl_assets.privacy.ledger_view import hospital_budget
 
     budget = settings.consortium.budget(hospital)
     return Allowance(

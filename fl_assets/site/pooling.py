@@ -6,12 +6,13 @@ upper bounds and for tests. On a real consortium everything here refuses.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import pandas as pd
 
 from fl_assets.consortium import Consortium
 from fl_assets.errors import FlAssetsError
+from fl_assets.settings import Settings
 from fl_assets.site import partitions
 from fl_assets.storage import SiteStore
 
@@ -24,6 +25,17 @@ class NotSimulatedError(FlAssetsError):
             f"{consortium} is a real consortium: rows stay at their hospitals. Pooled figures "
             "exist only where consortium.yaml says `simulated: true`"
         )
+
+
+def simulated_stores(settings: Settings, hospitals: Iterable[str]) -> dict[str, SiteStore]:
+    """Return the stores of simulated hospitals, whose rows whoever deals them out may open.
+
+    Raises:
+        NotSimulatedError: the consortium is real.
+    """
+    if not settings.whole_consortium.simulated:
+        raise NotSimulatedError(settings.whole_consortium.name)
+    return {name: settings.site_store(name) for name in hospitals}
 
 
 def pooled(

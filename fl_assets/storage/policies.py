@@ -102,6 +102,31 @@ def coordinator_policy(bucket: str, prefix: str = "", kms_key: str | None = None
     return _policy(statements)
 
 
+def task_policy(bucket: str, hospital: str, prefix: str = "", kms_key: str | None = None) -> Policy:
+    """Return what a hospital's role may do in the coordinator's bucket: read its tasks, answer.
+
+    It can ask for nothing, sees no other hospital's tasks, and lists not even its own, whose ids
+    nobody can guess.
+
+    Args:
+        bucket: the coordinator's.
+        hospital: name.
+        prefix: of the coordinator's store in the bucket; the whole bucket if empty.
+        kms_key: ARN of the key of the coordinator's objects.
+    """
+    tasks = _objects(bucket, prefix, [f"tasks/{hospital}/*"])
+    answers = _objects(bucket, prefix, [f"tasks/{hospital}/*/answer.json"])
+    statements = [
+        _allow("Bucket", ["s3:GetBucketVersioning"], _bucket(bucket)),
+        _allow("Requests", ["s3:GetObject"], tasks),
+        _allow("Answers", ["s3:PutObject"], answers),
+    ]
+    if kms_key:
+        context = {"StringLike": {"kms:EncryptionContext:aws:s3:arn": tasks}}
+        statements.append(_allow("Key", ["kms:GenerateDataKey", "kms:Decrypt"], [kms_key], context))
+    return _policy(statements)
+
+
 def _allow(
     sid: str, actions: list[str], resources: list[str], condition: Mapping[str, Any] | None = None
 ) -> Policy:

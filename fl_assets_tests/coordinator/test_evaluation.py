@@ -8,7 +8,6 @@ import dagster as dg
 import numpy as np
 import pytest
 import yaml
-from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from fl_assets import pipeline
@@ -20,13 +19,16 @@ from fl_assets.coordinator.evaluation import (
 )
 from fl_assets.coordinator.summary import evaluation_table, personal_table
 from fl_assets.coordinator.training import load_release
+from fl_assets.learning.configs import LogisticRegressionConfig
 from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.metrics import Metric
 from fl_assets.privacy.configs import PrivacyConfig
 from fl_assets.privacy.ledger import BudgetExceededError, Ledger
 from fl_assets.settings import Settings
+from fl_assets.site.model_data import ModelData
 from fl_assets.site.partitions import load_manifest, load_part
 from fl_assets.site.personal import load_personal
+from fl_assets.site.tasks.models import EvaluateModel
 from fl_assets.tracking.runs import Tracking
 
 TUNED = {
@@ -96,19 +98,25 @@ def test_each_hospitals_own_model_is_compared_in_every_place(
     assert logged[f"{min(compared)}/test/personal_auroc"] == pytest.approx(shown.b)
 
 
-def by_age(X: NDArray[np.float32]) -> NDArray[np.float64]:
-    return 1 / (1 + np.exp(3.0 - X[:, 1].astype(np.float64)))
+def by_age(settings: Settings, run: str, privacy: PrivacyConfig | None) -> EvaluateModel:
+    """A logistic regression that knows nothing but age."""
+    preprocessor = Preprocessor.public(settings.cohort)
+    weight = np.zeros((1, len(preprocessor.feature_names)), np.float32)
+    weight[0, preprocessor.feature_names.index("age")] = 1
+    model = ModelData(
+        config=LogisticRegressionConfig(),
+        preprocessor=preprocessor,
+        weights={"0.weight": weight, "0.bias": np.array([-3], np.float32)},
+        threshold=0.1,
+    )
+    return EvaluateModel(run=run, model=model, privacy=privacy)
 
 
 def test_noised_figures_have_no_exact_ones_beside_them(world: Settings) -> None:
-    preprocessor = Preprocessor.public(world.cohort)
-    assert preprocessor.feature_names[1] == "age"
     privacy = PrivacyConfig(epsilon=1.0, evaluation_epsilon=2.0)
 
     def evaluate(privacy: PrivacyConfig | None, run: str) -> ModelEvaluation:
-        return evaluate_everywhere(
-            world, "m", preprocessor, by_age, threshold=0.1, run=run, privacy=privacy
-        )
+        return evaluate_everywhere(world, "m", by_age(world, run, privacy))
 
     exact, noised = evaluate(None, "run-1"), evaluate(privacy, "run-1")
     assert exact.pooled is not None
@@ -137,16 +145,9 @@ def test_a_hospital_without_budget_refuses_its_figures(world: Settings) -> None:
     config["hospitals"][1]["privacy_budget"] = {"epsilon": 0.5}
     world.consortium_file.write_text(yaml.safe_dump(config))
     settings = dataclasses.replace(world)
+    privacy = PrivacyConfig(epsilon=1.0, evaluation_epsilon=1.0)
     with pytest.raises(BudgetExceededError, match=r"hospital-b: run r asks 1\.00"):
-        evaluate_everywhere(
-            settings,
-            "m",
-            Preprocessor.public(settings.cohort),
-            by_age,
-            threshold=0.1,
-            run="r",
-            privacy=PrivacyConfig(epsilon=1.0, evaluation_epsilon=1.0),
-        )
+        evaluate_everywhere(settings, "m", by_age(settings, "r", privacy))
 
 
 def test_without_personalisation_there_is_nothing_beside(finished_world: Settings) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fl_assets.consortium import PrivacyBudget
 from fl_assets.privacy.accounting import noise_multiplier
 from fl_assets.privacy.events import MechanismEvent
-from fl_assets.privacy.ledger import Ledger
+from fl_assets.privacy.ledger import BudgetExceededError, Ledger, UnprotectedRunError
 from fl_assets.privacy.ledger_entries import LedgerHead
 from fl_assets.storage import SiteStore
 
@@ -47,3 +49,25 @@ def fill(store: SiteStore, runs: int = 3) -> LedgerHead:
     head = ledger.head()
     assert head is not None
     return head
+
+
+SMALL = PrivacyBudget(epsilon=1.75, delta=DELTA)
+HALF = part(ONE, 30)
+PROFILE = MechanismEvent(noise_multiplier=20.0)
+
+
+def of_every_kind(store: SiteStore) -> Ledger:
+    """A ledger under SMALL with an entry of every kind and more; r3 is open."""
+    found = Ledger(store, "hospital-a")
+    found.unprotected("free", PrivacyBudget(unprotected_runs=True))
+    found.reserve("r1", [ONE], SMALL, 1.0, "training, 60 rounds")
+    found.settle("r1", [HALF])
+    found.charge("profile", [PROFILE], SMALL, 0.2, "a noised profile")
+    found.reserve("r2", [ONE], SMALL, 1.0, "training, 60 rounds")
+    found.forfeit("r2", "its answers are gone")
+    found.reserve("r3", [HALF], SMALL, 0.7, "training, 30 rounds")
+    with pytest.raises(BudgetExceededError):
+        found.reserve("r4", [ONE], SMALL, 1.0, "training, 60 rounds")
+    with pytest.raises(UnprotectedRunError):
+        found.unprotected("free 2", SMALL)
+    return found

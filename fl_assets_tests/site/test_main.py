@@ -6,16 +6,24 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 from fl_assets.settings import Settings
 from fl_assets.site import partitions
+from fl_assets.site.profile import load_profile
+from fl_assets.site.tasks import wire
+from fl_assets.site.tasks.base import Request
+from fl_assets.site.tasks.data import BuildProfile
+
+TASK = "0123456789abcdef" * 2
 
 
 def call(world: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {
         "FLA_HOME": str(world.home),
+        "FLA_TERMINATION_LOG": str(world.home / "last-words"),
         "FLA_CONSORTIUM": str(world.consortium_file),
         "FLA_RECIPES": str(world.recipes),
     }
@@ -61,3 +69,34 @@ def test_an_unknown_hospital_is_one_line(world: Settings) -> None:
     assert result.returncode == 1
     assert "no hospital is named 'hospital-z'" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def ask(world: Settings, hospital: str, request: Request[Any]) -> subprocess.CompletedProcess[str]:
+    key = wire.request_key(hospital, TASK)
+    world.coordinator_store().put(key, request.model_dump_json().encode())
+    return call(world, "answer", hospital, TASK)
+
+
+def test_a_task_is_answered_in_the_coordinators_store(world: Settings) -> None:
+    request = BuildProfile(run="a run")
+    done = ask(world, "hospital-a", request)
+    assert (done.returncode, done.stdout) == (0, "")
+    sent = world.coordinator_store().get(wire.answer_key("hospital-a", TASK))
+    assert wire.parse_reply(request, sent) == load_profile(world.site_store("hospital-a"))
+    assert not (world.home / "last-words").exists()
+
+
+def test_last_words_are_an_error_of_ours_in_full_and_any_other_by_its_type(world: Settings) -> None:
+    store, words = world.site_store("hospital-a"), world.home / "last-words"
+    store.put("partitions/manifest.json", b'{"patient": "Ann Smith"}')
+    broken = ask(world, "hospital-a", BuildProfile(run="a run"))
+    assert broken.returncode == 1
+    assert words.read_text().startswith("unforeseen ValidationError")
+    assert "Ann" not in words.read_text()
+    assert not world.coordinator_store().exists(wire.answer_key("hospital-a", TASK))
+
+    store.delete("partitions/manifest.json")
+    assert ask(world, "hospital-a", BuildProfile(run="a run")).returncode == 1
+    assert words.read_text().startswith("ObjectNotFoundError: ")
+    sent = world.coordinator_store().get(wire.answer_key("hospital-a", TASK))
+    assert json.loads(sent)["failure"]["error"] == "ObjectNotFoundError"

@@ -98,6 +98,13 @@ def hospitals_of_moto(server: S3Server, folder: Path) -> Hospitals:
     return Hospitals(server, settings, "", identities)
 
 
+@contextmanager
+def user_with(server: S3Server, name: str, policy: dict[str, Any]) -> Iterator[None]:
+    """Be a user of moto who has this policy alone, for a while."""
+    with identity(server.environment(_user(server.client("iam"), name, policy))):
+        yield
+
+
 def give(iam: Any, role: str, policy: dict[str, Any]) -> None:
     """Give a role of moto its one policy."""
     iam.put_role_policy(RoleName=role, PolicyName="own", PolicyDocument=json.dumps(policy))

@@ -114,15 +114,22 @@ def keys_of(access_key: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def moto_server(log: Path) -> Iterator[S3Server]:
-    """Moto with authorisation in force; its administrator is an IAM user.
+def moto(log: Path, **variables: str) -> Iterator[str]:
+    """Moto, which asks nobody who calls: its URL.
 
-    A process, for moto has one switch for all servers of a process.
+    A process, for moto has one switch and one account for all servers of a process.
     """
     port = _free_ports(1)[0]
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with _process(command, log, f"{url}/moto-api/"):
+    with _process(command, log, f"{url}/moto-api/", variables):
+        yield url
+
+
+@contextmanager
+def moto_server(log: Path) -> Iterator[S3Server]:
+    """Moto with authorisation in force; its administrator is an IAM user."""
+    with moto(log) as url:
         server = S3Server(url, {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"})
         iam = server.client("iam")
         iam.create_user(UserName="admin")
@@ -314,7 +321,9 @@ def _end_with_parent() -> Callable[[], None] | None:
 
 
 @contextmanager
-def _process(command: Sequence[str], log: Path, ready: str) -> Iterator[None]:
+def _process(
+    command: Sequence[str], log: Path, ready: str, variables: Mapping[str, str] | None = None
+) -> Iterator[None]:
     """Run a server, from when it answers at URL ``ready``; nothing can keep it alive."""
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -324,6 +333,7 @@ def _process(command: Sequence[str], log: Path, ready: str) -> Iterator[None]:
             stderr=subprocess.STDOUT,
             start_new_session=True,
             preexec_fn=_end_with_parent(),
+            env={**os.environ, **(variables or {})},
         )
     try:
         _await(ready, process, log)

@@ -9,16 +9,14 @@ actions and resources of the policies in :mod:`fl_assets.storage.policies`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fl_assets.settings import Settings
 from fl_assets.storage import ObjectNotFoundError, SiteStore, multipart, open_store
 from fl_assets.storage.base import AccessDeniedError
-from fl_assets.storage.policies import hospital_policy
+from fl_assets.storage.policies import hospital_policy, task_policy
 from fl_assets.storage.s3_client import make_client
 from fl_assets.storage.s3_errors import (
     CredentialsMissingError,
@@ -35,26 +33,20 @@ from fl_assets_tests.storage.hospitals import (
     bucket,
     give,
     role_arn,
+    user_with,
+)
+from fl_assets_tests.storage.operations import (
+    OPERATIONS,
+    REQUESTS,
+    allowed,
+    granted,
+    own_store,
 )
 from fl_assets_tests.storage.s3_servers import identity
 
 pytestmark = pytest.mark.services
 
 MIB = 2**20
-
-OPERATIONS: dict[str, Callable[[SiteStore], object]] = {
-    "GET": lambda store: store.get("records/1.parquet"),
-    "PUT": lambda store: store.put("incoming/new.csv", b"rows"),
-    "LIST": lambda store: store.list("incoming/"),
-    "DELETE": lambda store: store.delete("incoming/new.csv"),
-}
-# The store asks whether versions are kept, and whether a key is there, before it does these.
-REQUESTS: dict[str, Callable[[Any, str, str], object]] = {
-    "GET": lambda s3, bucket, key: s3.get_object(Bucket=bucket, Key=f"{key}records/1.parquet"),
-    "PUT": lambda s3, bucket, key: s3.put_object(Bucket=bucket, Key=f"{key}x", Body=b""),
-    "LIST": lambda s3, bucket, key: s3.list_object_versions(Bucket=bucket, Prefix=key),
-    "DELETE": lambda s3, bucket, key: s3.delete_object(Bucket=bucket, Key=f"{key}x"),
-}
 
 
 @pytest.fixture(params=["moto", "seaweedfs"])
@@ -64,34 +56,6 @@ def hospitals(request: Any) -> Hospitals:
         return found
     web: WebHospitals = request.getfixturevalue("web_hospitals")
     return web.consortium
-
-
-def own_store(settings: Settings, me: str, other: str) -> SiteStore:
-    """Open another's store with my own access."""
-    return open_store(settings.site_uri(other), settings.site_access(me))
-
-
-def allowed(operation: Callable[..., object], *arguments: object) -> bool:
-    try:
-        operation(*arguments)
-    except RoleRefusedError:
-        # The role was to be taken, and to have no right to the bucket.
-        raise
-    except AccessDeniedError:
-        return False
-    return True
-
-
-def granted(request: Callable[..., object], *arguments: object) -> bool:
-    from botocore.exceptions import ClientError
-
-    try:
-        request(*arguments)
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "AccessDenied":
-            raise
-        return False
-    return True
 
 
 def test_a_hospital_reaches_its_own_bucket_alone(hospitals: Hospitals) -> None:
@@ -278,3 +242,23 @@ class TestIdentities:
             pytest.raises(CredentialsMissingError, match=r"\.token"),
         ):
             web_hospitals.consortium.settings.site_store(NAMES[0]).list()
+
+
+def test_a_hospital_reads_its_tasks_and_answers_them_alone(strict_moto: Hospitals) -> None:
+    server, name = strict_moto.server, "bucket-of-the-coordinator"
+    server.make_bucket(name)
+    mine, other = f"tasks/{NAMES[0]}/1/", f"tasks/{NAMES[1]}/1/"
+    admin = server.client("s3")
+    for key in (f"{mine}request.json", f"{other}request.json", "models/1.npz"):
+        admin.put_object(Bucket=name, Key=key, Body=b"{}")
+    with user_with(server, "site", task_policy(name, NAMES[0])):
+        store = open_store(f"s3://{name}")
+        assert store.get(f"{mine}request.json") == b"{}"
+        store.put(f"{mine}answer.json", b"[]")
+        for key in (f"{mine}request.json", f"{other}answer.json", "models/1.npz"):
+            assert not allowed(store.put, key, b"")
+        for key in (f"{other}request.json", "models/1.npz"):
+            assert not allowed(store.get, key)
+        assert not allowed(store.purge, f"{mine}request.json")
+        assert not allowed(store.list, mine)
+    assert admin.get_object(Bucket=name, Key=f"{mine}answer.json")["Body"].read() == b"[]"

@@ -41,11 +41,11 @@ def _end_with_parent() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def listen(port: int) -> socket.socket:
-    """Return a socket that listens on loopback, on any free port if ``port`` is 0."""
+def listen(port: int, host: str = LOOPBACK) -> socket.socket:
+    """Return a socket that listens at an IP address, on any free port if ``port`` is 0."""
     found = socket.socket()
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    found.bind((LOOPBACK, port))
+    found.bind((host, port))
     found.listen()
     return found
 

@@ -56,10 +56,17 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
 
-    def issue(self, folder: Path, address: str = LOOPBACK) -> ServerFiles:
-        """Write a certificate and key for a server at an IP address, and the authority's own."""
+    def issue(self, folder: Path, *addresses: str) -> ServerFiles:
+        """Write a certificate and key for a server, and the authority's own certificate.
+
+        Args:
+            folder: where they go.
+            addresses: of the server; loopback always is one.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
-        names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
+        names = x509.SubjectAlternativeName(
+            [x509.IPAddress(ipaddress.ip_address(a)) for a in (LOOPBACK, *addresses)]
+        )
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         certificate = (
             self._signing(_name("superlink"), key.public_key())

@@ -1,15 +1,12 @@
-"""One hospital's part of a deployment on this machine: a SuperNode and an executor."""
+"""One hospital's part of a deployment: a SuperNode and an executor."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric import ec
-
 from fl_assets.federation.deployment.children import Child, announced_file
 from fl_assets.federation.deployment.executor import ExecutorArguments
-from fl_assets.federation.deployment.pki import new_node_key, new_secret
 from fl_assets.federation.deployment.supernode import SuperNodeArguments
 from fl_assets.federation.site_config import SiteConfig
 
@@ -21,13 +18,13 @@ class Site:
         config: of the hospital's node.
         environment: with the credentials of its store; the executor alone has them.
         folder: of the run.
-        keys: folder for its key and secret.
+        key: file with the private key by which the SuperLink knows the node.
+        secret: file with the SuperExec secret of the two.
         ca: certificate of the SuperLink's authority.
 
     Attributes:
         name: of the hospital and its node.
-        public_key: by which the SuperLink knows the node.
-        key: file with its twin.
+        key: see above.
         node_id: at the SuperLink, from when it is registered.
     """
 
@@ -36,17 +33,17 @@ class Site:
         config: SiteConfig,
         environment: Mapping[str, str],
         folder: Path,
-        keys: Path,
+        key: Path,
+        secret: Path,
         ca: Path,
     ) -> None:
-        self.name = name = config.hospital
-        self.key = keys / f"{name}.key"
-        self.public_key: ec.EllipticCurvePublicKey = new_node_key(self.key)
+        self.name = config.hospital
+        self.key = key
         self.node_id = 0
         self._config = config
         self._environment = environment
         self._folder = folder
-        self._secret = new_secret(keys / f"{name}.secret")
+        self._secret = secret
         self._ca = ca
         self._node: Child | None = None
         self._executor: Child | None = None
@@ -99,6 +96,15 @@ class Site:
         """
         if self._executor is not None:
             self._executor.await_announced()
+
+    def check(self) -> None:
+        """Do nothing while both run.
+
+        Raises:
+            ProcessDiedError: one has ended.
+        """
+        for child in self.processes:
+            child.check()
 
     def kill(self) -> None:
         """End both."""

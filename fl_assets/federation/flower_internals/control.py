@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.cli.build import build_fab_from_files
+from flwr.common.constant import Status
 from flwr.common.serde import fab_to_proto, user_config_to_proto
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
@@ -26,6 +28,13 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 ONLINE = "online"
+
+
+class RegisteredNode(NamedTuple):
+    """A node as the SuperLink knows it."""
+
+    node_id: int
+    online: bool
 
 
 class Control:
@@ -53,6 +62,24 @@ class Control:
         """Return the names of the nodes that are connected."""
         nodes = self._client.ListNodes(ListNodesRequest()).nodes_info
         return {node.name for node in nodes if node.status == ONLINE}
+
+    def node(self, key: Path) -> RegisteredNode | None:
+        """Return the node that was registered with a key, if one was.
+
+        Args:
+            key: file with the node's private key.
+        """
+        public = public_key_to_bytes(_private_key(key).public_key())
+        for node in self._client.ListNodes(ListNodesRequest()).nodes_info:
+            if node.public_key == public:
+                return RegisteredNode(int(node.node_id), node.status == ONLINE)
+        return None
+
+    def finished(self, fab: bytes) -> bool:
+        """Tell whether the link has had runs of an app bundle, and they are all over."""
+        known = self._client.ListRuns(ListRunsRequest()).run_dict.values()
+        runs = [run for run in known if run.fab_hash == hashlib.sha256(fab).hexdigest()]
+        return bool(runs) and all(run.status.status == Status.FINISHED for run in runs)
 
     def start(self, fab: bytes, config: Mapping[str, str]) -> int:
         """Start a run of an app bundle; return its id."""
@@ -85,8 +112,7 @@ def say_goodbye(address: str, ca: bytes, key: Path, node_id: int) -> None:
         key: file with the node's private key.
         node_id: of the node.
     """
-    private = load_ssh_private_key(key.read_bytes(), None)
-    assert isinstance(private, ec.EllipticCurvePrivateKey)
+    private = _private_key(key)
     with FleetHttpClient.from_server_address(
         address,
         insecure=False,
@@ -103,3 +129,9 @@ def build_fab(pyproject: str) -> bytes:
     """Return an app bundle of a ``pyproject.toml`` alone; the same bytes for the same text."""
     bundle: bytes = build_fab_from_files({"pyproject.toml": pyproject.encode()})[0]
     return bundle
+
+
+def _private_key(file: Path) -> ec.EllipticCurvePrivateKey:
+    private = load_ssh_private_key(file.read_bytes(), None)
+    assert isinstance(private, ec.EllipticCurvePrivateKey)
+    return private

@@ -11,7 +11,7 @@ import asyncio
 import gc
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from threading import Event, Thread
@@ -75,17 +75,20 @@ _KEEP_ALIVE_SECONDS = 3600
 
 
 def serve_superlink(
-    files: ServerFiles, secret: Path, listen: socket.socket, database: Path | None = None
+    files: ServerFiles,
+    secret: Path,
+    listen: Sequence[socket.socket],
+    database: Path | None = None,
 ) -> None:
     """Be a SuperLink with TLS, node authentication and process isolation, until killed.
 
     Args:
         files: its certificate.
         secret: file with the SuperExec secret, without which nobody gets a task.
-        listen: bound socket.
+        listen: bound sockets.
         database: SQLite file with its state; in memory if None.
     """
-    host, port = listen.getsockname()[:2]
+    host, port = listen[0].getsockname()[:2]
     sys.argv = [
         "flower-superlink",
         *("--host", host, "--port", str(port)),
@@ -98,7 +101,7 @@ def serve_superlink(
     ]
     config = _parse_superlink_lifespan_config()
     app = create_superlink(config, SuperLinkLifespan)
-    _Server(LongPoll(app, _LINK), files).run(sockets=[listen])
+    _Server(LongPoll(app, _LINK), files).run(sockets=list(listen))
 
 
 def run_supernode(

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from fl_assets.federation.deployment.local import Deployment, RunFailedError
+from fl_assets.federation.deployment.local import Deployment
+from fl_assets.federation.deployment.server import RunFailedError
 from fl_assets.federation.job import FederationJob
 from fl_assets.federation.runtimes.inprocess import InProcessRuntime
 from fl_assets.federation.runtimes.processes import ProcessesRuntime

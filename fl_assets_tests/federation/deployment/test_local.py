@@ -14,8 +14,9 @@ import pytest
 from fl_assets.federation.checkpoints import Checkpoint, Checkpoints, Inputs
 from fl_assets.federation.deployment.children import ProcessDiedError
 from fl_assets.federation.deployment.executor import REFUSED
-from fl_assets.federation.deployment.local import Deployment, OtherSitesError, RunFailedError
+from fl_assets.federation.deployment.local import Deployment, OtherSitesError
 from fl_assets.federation.deployment.pki import Authority
+from fl_assets.federation.deployment.server import RunFailedError
 from fl_assets.federation.flower_internals.control import Control, build_fab
 from fl_assets.federation.job import FederationJob, FederationResult
 from fl_assets.federation.runtimes.inprocess import InProcessRuntime

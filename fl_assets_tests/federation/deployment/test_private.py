@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from fl_assets.consortium import PrivacyBudget
-from fl_assets.federation.deployment.local import Deployment, RunFailedError
+from fl_assets.federation.deployment.local import Deployment
+from fl_assets.federation.deployment.server import RunFailedError
 from fl_assets.federation.job import FederationJob
 from fl_assets.federation.runtimes.inprocess import InProcessRuntime
 from fl_assets.privacy.ledger import Ledger

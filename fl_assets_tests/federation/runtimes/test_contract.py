@@ -38,10 +38,11 @@ LOCAL_NORMS: dict[str, Any] = {
 }
 PR_SET_CHILD_SUBREAPER = 36
 
-# The others start servers of their own.
+# The others start servers of their own; pods have a file of their own, for they need a cluster.
 NAMES = [
     name if name == "inprocess" else pytest.param(name, marks=pytest.mark.services)
     for name in get_args(RuntimeName)
+    if name != "kubernetes"
 ]
 # Ray takes ten seconds to start, and the suite has to end in time.
 QUICK = NAMES if THOROUGH else NAMES[:2]
@@ -156,5 +157,7 @@ def test_too_few_sites_are_refused(runtime: Runtime, make_job: MakeJob) -> None:
 
 
 def test_a_name_that_no_runtime_has() -> None:
-    with pytest.raises(UnknownRuntimeError, match=r"'ray'.* inprocess, processes, simulation"):
+    with pytest.raises(
+        UnknownRuntimeError, match=r"'ray'.* inprocess, processes, simulation, kubernetes"
+    ):
         build_runtime("ray")

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from fl_assets.federation.deployment import children
-from fl_assets.federation.deployment.local import RunFailedError
+from fl_assets.federation.deployment.server import RunFailedError
 from fl_assets.federation.job import load_result
 from fl_assets.federation.runtimes.base import build_runtime
 from fl_assets.federation.runtimes.processes import ProcessesRuntime

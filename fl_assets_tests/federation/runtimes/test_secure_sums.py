@@ -38,6 +38,7 @@ STRATEGIES = [
 NAMES = [
     name if name == "inprocess" else pytest.param(name, marks=pytest.mark.services)
     for name in get_args(RuntimeName)
+    if name != "kubernetes"  # which needs a cluster, and runs what "processes" does
 ]
 
 

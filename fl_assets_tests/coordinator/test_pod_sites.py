@@ -1,0 +1,122 @@
+"""Tasks as the hospitals' own pods, in a fake cluster that enforces the accounts' rights."""
+
+from __future__ import annotations
+
+import _thread
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from fl_assets.cluster.site_job import SiteJobError
+from fl_assets.coordinator.sites import Sites, SiteTaskError, came_of, sites_of
+from fl_assets.learning.configs import LogisticRegressionConfig
+from fl_assets.learning.features import Preprocessor
+from fl_assets.settings import Settings
+from fl_assets.site.intake import load_manifest as load_records
+from fl_assets.site.model_data import ModelData
+from fl_assets.site.partitions import load_manifest
+from fl_assets.site.profile import load_profile
+from fl_assets.site.tasks.base import perform
+from fl_assets.site.tasks.data import BuildPartitions, BuildProfile, CollectRecords
+from fl_assets.site.tasks.models import EvaluateModel
+from fl_assets.storage import ObjectNotFoundError
+from fl_assets_tests.cluster.fakekube import FakeKube
+from fl_assets_tests.cluster.installed import SITE_IMAGE, installed, prepare
+from fl_assets_tests.storage.fenced import fenced
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
+
+ME = "hospital-a"
+
+
+@pytest.fixture
+def settings(world: Settings) -> Settings:
+    return prepare(world, start_seconds=120, deadline_seconds=120)
+
+
+@pytest.fixture
+def cluster(
+    settings: Settings, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FakeKube]:
+    """What the chart installs; this process has the coordinator's account."""
+    with FakeKube({SITE_IMAGE: {}}, host_paths=[tmp_path_factory.getbasetemp()]) as found:
+        found.apply(*installed(settings))
+        namespace = settings.whole_consortium.cluster.namespace
+        monkeypatch.setenv("KUBECONFIG", found.kubeconfig_for(namespace, "coordinator"))
+        yield found
+        found.wait_gone()
+    assert settings.coordinator_store().history("tasks/") == []
+
+
+@pytest.fixture
+def sites(settings: Settings, cluster: FakeKube) -> Sites:
+    return sites_of(fenced(settings))
+
+
+def test_from_an_upload_to_figures_of_a_model(
+    sites: Sites, settings: Settings, cluster: FakeKube
+) -> None:
+    store = settings.site_store(ME)
+    before = load_records(store), load_manifest(store), load_profile(store)
+    for key in ("records/manifest.json", "partitions/manifest.json", "profile/manifest.json"):
+        store.delete(key)
+    made = tuple(
+        sites.ask(ME, request(run="r"))
+        for request in (CollectRecords, BuildPartitions, BuildProfile)
+    )
+    assert made == before
+    assert (load_records(store), load_manifest(store), load_profile(store)) == before
+
+    preprocessor = Preprocessor.public(settings.cohort)
+    weight = np.linspace(-1, 1, len(preprocessor.feature_names), dtype=np.float32)[None]
+    model = ModelData(
+        config=LogisticRegressionConfig(),
+        preprocessor=preprocessor,
+        weights={"0.weight": weight, "0.bias": np.array([-2], np.float32)},
+        threshold=0.1,
+    )
+    request = EvaluateModel(run="r", model=model)
+    names = settings.consortium.hospital_names[:2]
+    found = sites.ask_all(dict.fromkeys(names, request))
+    assert found == {name: perform(settings, name, request) for name in names}
+
+    made_at = [r.namespace for r in cluster.requests if (r.verb, r.code) == ("create", 201)]
+    assert made_at == [f"fl-{name}" for name in (ME, ME, ME, *names)]
+    assert {r.account for r in cluster.requests} == {"federated-learning/coordinator"}
+    assert not [r for r in cluster.requests if r.code == 403]
+
+
+def test_an_error_in_the_hospitals_words(sites: Sites, settings: Settings) -> None:
+    settings.site_store(ME).delete("partitions/manifest.json")
+    with pytest.raises(SiteTaskError, match=r"^hospital-a: ObjectNotFoundError: ") as caught:
+        sites.ask(ME, BuildProfile(run="r"))
+    assert came_of(caught.value, ObjectNotFoundError)
+
+
+def test_an_unforeseen_error_by_its_type_alone(sites: Sites, settings: Settings) -> None:
+    settings.site_store(ME).put("partitions/manifest.json", b'{"patient": "Ann Smith"}')
+    with pytest.raises(SiteJobError, match="unforeseen ValidationError") as caught:
+        sites.ask(ME, BuildProfile(run="r"))
+    assert "Ann" not in str(caught.value)
+
+
+def test_a_run_that_is_cancelled_leaves_nothing(
+    sites: Sites, settings: Settings, cluster: FakeKube
+) -> None:
+    running: list[str] = []
+
+    def cancel() -> None:
+        cluster.until(lambda: cluster.processes() and len(cluster.objects("Pod")) == 3, seconds=60)
+        for pod in cluster.objects("Pod"):
+            running.append(f"{pod['metadata']['namespace']}/{pod['spec']['serviceAccountName']}")
+        _thread.interrupt_main()
+
+    canceller = threading.Thread(target=cancel)
+    canceller.start()
+    names = settings.consortium.hospital_names
+    with pytest.raises(KeyboardInterrupt):
+        sites.ask_all(dict.fromkeys(names, BuildPartitions(run="r")))
+    canceller.join()
+    assert set(running) == {f"fl-{name}/site" for name in names}

