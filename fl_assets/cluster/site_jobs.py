@@ -8,8 +8,15 @@ from fl_assets.cluster.api import ClusterApi
 from fl_assets.cluster.client import connect
 from fl_assets.cluster.group import Group, JobFailedError
 from fl_assets.cluster.manifests import PodJob, group_name
-from fl_assets.cluster.site_job import SITE_ACCOUNT, SiteJobError
 from fl_assets.consortium import Cluster
+from fl_assets.errors import FlAssetsError
+
+SITE_ACCOUNT = "site"
+"""Service account of every hospital's pods, in its own namespace."""
+
+
+class SiteJobError(FlAssetsError):
+    """A hospital's task that did not end well; the text says why and what to do."""
 
 
 def run_site_jobs(
@@ -21,13 +28,15 @@ def run_site_jobs(
 ) -> None:
     """Run ``python -m fl_assets.site ARGUMENTS`` as each hospital's own pod, and wait for all.
 
-    As :func:`fl_assets.cluster.site_job.run_site_job`, for several hospitals: the first pod that
-    fails ends the others.
+    A pod has its hospital's account, its ConfigMaps and no right of the caller's. Nothing of it is
+    left when this returns or raises. The first pod that fails ends the others; it is not started
+    again here, for the error may be in the data, and who asks may ask again.
 
     Args:
         cluster: namespaces, resources and deadline.
         image: of a hospital's pods.
-        arguments: of the module, by hospital.
+        arguments: of the module, by hospital; no secret and no patient's value, for everybody who
+            may see the Job can read them.
         run: name of the Dagster run or training that asks, a label of what is made.
         ended: told of each hospital whose task has ended well, in the order of ``arguments``.
 

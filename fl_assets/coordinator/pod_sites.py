@@ -55,7 +55,7 @@ class PodSites:
             BadAnswerError, TooLargeError: a hospital replied something else than an answer.
             NoImageError: FLA_SITE_IMAGE is not set.
         """
-        from fl_assets.cluster.site_job import SiteJobError
+        from fl_assets.cluster.site_jobs import SiteJobError
 
         image = self._settings.site_image
         if image is None:

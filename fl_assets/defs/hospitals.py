@@ -1,6 +1,7 @@
 """What happens at one hospital after an upload: records, partitions, profile."""
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -13,6 +14,7 @@ from fl_assets.defs.common import (
     failing_clearly,
     markdown_table,
     picture,
+    retried,
 )
 from fl_assets.defs.partitions import HOSPITALS
 from fl_assets.defs.resources import Platform
@@ -35,8 +37,8 @@ def hospital_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     disclosure = str(consortium.minimum_cell) if epsilon is None else f"epsilon-{epsilon:g}"
     # One hospital = one run = one retry unit = one set of credentials.
     one_run_each = dg.BackfillPolicy.multi_run(1)
-    # Nobody asks again for what automation asked for. Bad data are never retried.
-    soon_again = dg.RetryPolicy(max_retries=2, delay=2)
+    # Nobody asks again for what automation asked for.
+    soon_again = partial(retried, max_retries=2, delay=2)
 
     @dg.asset(
         deps=["hospital_uploads"] if settings.consortium.simulated else [],
@@ -123,7 +125,6 @@ def hospital_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         deps=[hospital_records],
         partitions_def=HOSPITALS,
         automation_condition=refresh_condition(),
-        retry_policy=soon_again,
         backfill_policy=one_run_each,
         group_name="hospital",
         kinds={"parquet"},
@@ -148,7 +149,7 @@ def hospital_assets(settings: Settings) -> list[dg.AssetsDefinition]:
 
         hospital, run = context.partition_key, context.run.run_id
         sites = sites_of(platform.settings)
-        with failing_clearly():
+        with soon_again(), failing_clearly():
             manifest = sites.ask(hospital, BuildPartitions(run=run))
             problems = sites.ask(hospital, VerifyPartitions(run=run)).problems
         return dg.MaterializeResult(
@@ -176,7 +177,6 @@ def hospital_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         deps=[hospital_partitions],
         partitions_def=HOSPITALS,
         automation_condition=refresh_condition(),
-        retry_policy=soon_again,
         backfill_policy=one_run_each,
         group_name="hospital",
         kinds={"json"},
@@ -193,7 +193,7 @@ def hospital_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         from fl_assets.site.tasks.data import BuildProfile
 
         settings, hospital = platform.settings, context.partition_key
-        with failing_clearly():
+        with soon_again(), failing_clearly():
             request = BuildProfile(run=context.run.run_id)
             profile = sites_of(settings).ask(hospital, request)
         noised = profile.noised

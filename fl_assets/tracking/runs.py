@@ -28,10 +28,10 @@ class TrackingError(FlAssetsError):
     """MLflow could not be reached or refused."""
 
     def __init__(self, uri: str, error: Exception) -> None:
-        # A database's URI may hold a password.
-        shown = re.sub(r"//[^/@]*@", "//", uri)
+        # A database's URI may hold a password, and its driver's error may quote the URI.
+        shown, why = (re.sub(r"//[^/@]*@", "//", text) for text in (uri, str(error)))
         super().__init__(
-            f"MLflow at {shown} failed: {error}. Nothing trained is lost: bring MLflow back and "
+            f"MLflow at {shown} failed: {why}. Nothing trained is lost: bring MLflow back and "
             "materialise the asset again"
         )
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from fl_assets.cluster.site_job import SiteJobError
+from fl_assets.cluster.site_jobs import SiteJobError
 from fl_assets.coordinator.sites import Sites, SiteTaskError, came_of, sites_of
 from fl_assets.learning.configs import LogisticRegressionConfig
 from fl_assets.learning.features import Preprocessor

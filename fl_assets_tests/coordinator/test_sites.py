@@ -13,7 +13,7 @@ import yaml
 
 import fl_assets
 from fl_assets.cluster import site_jobs
-from fl_assets.cluster.site_job import SiteJobError
+from fl_assets.cluster.site_jobs import SiteJobError
 from fl_assets.coordinator.arrivals import look
 from fl_assets.coordinator.audit import audit_release, load_audit
 from fl_assets.coordinator.budget import open_ledger

@@ -56,7 +56,7 @@ def podman(tmp_path_factory):
     folder = tmp_path_factory.mktemp("podman")
     store = [
         tool("podman"), "--root", str(folder / "store"), "--runroot", str(folder / "run"),
-        "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs",
+        "--storage-driver", "overlay", "--cgroup-manager", "cgroupfs",
     ]  # fmt: skip
     root = folder / "base"
     packages = "ca-certificates,python3,python3-venv,python3-pip"

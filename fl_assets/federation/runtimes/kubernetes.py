@@ -21,7 +21,7 @@ from fl_assets.cluster.manifests import (
     secret_manifest,
     service_manifest,
 )
-from fl_assets.cluster.site_job import SITE_ACCOUNT
+from fl_assets.cluster.site_jobs import SITE_ACCOUNT
 from fl_assets.config import StrictModel
 from fl_assets.federation.deployment.pki import Authority, new_node_key
 from fl_assets.federation.deployment.pod_server import RUN_BEGINS, ServerPodArguments

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -11,6 +12,7 @@ from fl_assets.learning.features import Preprocessor
 from fl_assets.privacy.configs import PrivacyConfig
 from fl_assets.site.audit import SiteAudit, audit_model
 from fl_assets.site.comparison import SiteComparison, compare_models
+from fl_assets.site.egress import EgressLog
 from fl_assets.site.evaluation import SiteEvaluation, evaluate_model, fit_local, not_evaluated
 from fl_assets.site.model_data import ModelData
 from fl_assets.site.noised_evaluation import noised_figures
@@ -54,6 +56,9 @@ class FitBaseline(Request[LocalBaseline]):
             minimum=site.consortium.minimum_cell,
             run=self.run,
         )
+        # The figures are in the log already.
+        chosen = json.dumps(alone.params, sort_keys=True).encode()
+        EgressLog(site.store).release("evaluation", self.run, chosen, "what tuning chose")
         return LocalBaseline(evaluation=found, chosen=alone.params)
 
 
