@@ -20,7 +20,8 @@ COPY fl_assets fl_assets
 RUN pip install --no-deps .
 
 FROM ${PYTHON_IMAGE} AS base
-RUN groupadd --gid 10001 fla \
+RUN mkdir /opt/fla \
+    && groupadd --gid 10001 fla \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin fla
 COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH \

@@ -1,3 +1,4 @@
+import configparser
 import os
 import re
 import shutil
@@ -76,18 +77,18 @@ def podman(tmp_path_factory):
 
 def pip_configuration(folder: Path) -> list[str]:
     """Options that give a build the settings of pip which this machine has."""
-    lines = {
-        name.removeprefix("PIP_").lower().replace("_", "-"): value
-        for name, value in os.environ.items()
-        if name in ("PIP_INDEX_URL", "PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL")
-    }
-    lines["cert"] = "/etc/ssl/certs/ca-certificates.crt"
+    settings = configparser.RawConfigParser()
+    settings.read(["/etc/pip.conf", Path.home() / ".config/pip/pip.conf"])
+    if not settings.has_section("global"):
+        settings.add_section("global")
+    for name in ("PIP_INDEX_URL", "PIP_FIND_LINKS", "PIP_EXTRA_INDEX_URL"):
+        if name in os.environ:
+            key = name.removeprefix("PIP_").lower().replace("_", "-")
+            settings.set("global", key, os.environ[name])
+    settings.set("global", "cert", "/etc/ssl/certs/ca-certificates.crt")
     file = folder / "pip.conf"
-    text = "[global]\n" + "".join(f"{name} = {value}\n" for name, value in lines.items())
-    for path in (Path("/etc/pip.conf"), Path.home() / ".config/pip/pip.conf"):
-        if path.is_file():
-            text = path.read_text() + text
-    file.write_text(text)
+    with file.open("w") as stream:
+        settings.write(stream)
     mounts = [f"{file}:/etc/pip.conf:ro", "/etc/ssl/certs:/etc/ssl/certs:ro"]
     wheels = os.environ.get("PIP_FIND_LINKS", "")
     if Path(wheels).is_dir() and wheels:

@@ -212,7 +212,7 @@ class Server:
             yield self._control
         except httpx.HTTPError as error:
             # The end of a process is seen later than that of its connections.
-            self._superlink.check(patience=1.0)
+            self._superlink.check(patience=5.0)
             raise LinkError(
                 f"the SuperLink at {self.address} does not answer as it should: {error}; see its "
                 f"log in {self._folder}"
