@@ -27,6 +27,8 @@ POD_IP = "$(POD_IP)"
 GROUP_LABEL = "fl/group"
 
 _USER = 10001  # of the images
+# An autoscaler that wants the node waits for the end of a training.
+_STAYS = {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
 _GRACE_SECONDS = 10  # below the 30 s that a cancelled Dagster run has for all its cleaning up
 _LABEL_LENGTH = 63
 
@@ -102,7 +104,10 @@ def job_manifest(cluster: Cluster, pod: PodJob, owner: Manifest | None = None) -
             "backoffLimit": pod.retries,
             "activeDeadlineSeconds": cluster.deadline_seconds,
             "ttlSecondsAfterFinished": cluster.ttl_seconds,
-            "template": {"metadata": {"labels": pod.labels}, "spec": _pod_spec(cluster, pod)},
+            "template": {
+                "metadata": {"labels": pod.labels, "annotations": _STAYS},
+                "spec": _pod_spec(cluster, pod),
+            },
         },
     }
 

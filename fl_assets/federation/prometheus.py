@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
@@ -81,21 +82,43 @@ class RoundMetrics:
         return Gauge(name, text, (*self._labels, *label), registry=self.registry)
 
 
-@contextmanager
-def serving(metrics: RoundMetrics, port: int) -> Iterator[None]:
-    """Serve metrics over HTTP on this machine's loopback for as long as the block lasts.
+@dataclass(frozen=True)
+class TlsEndpoint:
+    """Where other machines may read metrics.
 
-    Plain HTTP, so loopback alone: whatever carries the figures further, such as an agent beside
-    the process, does so over TLS. A port that cannot be had is a warning, for a training is worth
-    more than its metrics.
+    Attributes:
+        host: IP address to listen on.
+        certificate, key: PEM files of the server there.
     """
+
+    host: str
+    certificate: str
+    key: str
+
+
+@contextmanager
+def serving(metrics: RoundMetrics, port: int, public: TlsEndpoint | None = None) -> Iterator[None]:
+    """Serve metrics for as long as the block lasts.
+
+    Plain HTTP on this machine's loopback, or TLS where other machines may read them. A port that
+    cannot be had is a warning, for a training is worth more than its metrics.
+
+    Args:
+        metrics: to serve.
+        port: to listen on.
+        public: where, and by which certificate; loopback alone if None.
+    """
+    host = HOST if public is None else public.host
+    certificate, key = (None, None) if public is None else (public.certificate, public.key)
     try:
-        server, thread = start_http_server(port, HOST, metrics.registry)
+        server, thread = start_http_server(
+            port, host, metrics.registry, certfile=certificate, keyfile=key
+        )
     except OSError as error:
         log.warning(
             "no Prometheus metrics for this run, %s:%d cannot be had (%s): choose another "
             "metrics_port",
-            HOST,
+            host,
             port,
             error.strerror,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from contextlib import ExitStack
 
@@ -72,10 +73,12 @@ def _observers(
         observers.append(line)
     # The others late, so that a run without them does not wait for their imports.
     if config["metrics-port"]:
-        from fl_assets.federation.prometheus import RoundMetrics, serving
+        from fl_assets.federation.prometheus import RoundMetrics, TlsEndpoint, serving
 
         metrics = RoundMetrics(recipe, str(config["run"]), hospitals)
-        stack.enter_context(serving(metrics, int(config["metrics-port"])))
+        given = str(config.get("metrics-endpoint", ""))
+        public = TlsEndpoint(**json.loads(given)) if given else None
+        stack.enter_context(serving(metrics, int(config["metrics-port"]), public))
         observers.append(metrics)
     if config["tracking-uri"]:
         from fl_assets.federation.mlflow_rounds import RoundLogger

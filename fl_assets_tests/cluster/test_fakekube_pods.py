@@ -170,7 +170,7 @@ def test_an_unknown_image_is_pulled_again_and_again(kube: FakeKube) -> None:
     assert "registry.example/absent:1: not found" in waits_for(kube, "ErrImagePull")
     waits_for(kube, "ImagePullBackOff")
     assert status(kube)["phase"] == "Pending"
-    assert {"Failed", "BackOff"} <= {reason for reason, _ in events(kube)}
+    kube.until(lambda: {"Failed", "BackOff"} <= {reason for reason, _ in events(kube)})
     kube.images["registry.example/absent:1"] = {}
     assert ended(kube)["exitCode"] == 0
 

@@ -3,12 +3,15 @@ from __future__ import annotations
 import logging
 import socket
 import urllib.request
+from pathlib import Path
 
 import pytest
+import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from fl_assets.federation.checkpoints import Checkpoint, Checkpoints
-from fl_assets.federation.prometheus import HOST, RoundMetrics, serving
+from fl_assets.federation.deployment.pki import Authority
+from fl_assets.federation.prometheus import HOST, RoundMetrics, TlsEndpoint, serving
 from fl_assets.federation.rounds import RoundReport, SiteReport
 from fl_assets.federation.runtimes.inprocess import InProcessRuntime
 from fl_assets_tests.federation.conftest import MakeJob
@@ -117,6 +120,21 @@ def test_nobody_else_can_reach_it_and_the_port_is_free_afterwards(metrics: Round
                 # Taken on loopback alone, so another address of this machine still has it.
                 everywhere.bind(("127.0.0.2", port))
         assert is_free(port)
+
+
+def test_beyond_this_machine_it_is_served_by_tls_alone(
+    metrics: RoundMetrics, tmp_path: Path
+) -> None:
+    # Another address of this machine stands for that of a pod.
+    host, port = "127.0.0.2", free_port()
+    files = Authority().issue(tmp_path, host)
+    public = TlsEndpoint(host, str(files.certificate), str(files.key))
+    with serving(metrics, port, public):
+        assert is_free(port)
+        with pytest.raises(requests.ConnectionError):
+            requests.get(f"http://{host}:{port}/metrics", timeout=5)
+        answer = requests.get(f"https://{host}:{port}/metrics", verify=str(files.ca), timeout=5)
+    assert "fl_dropouts_total" in answer.text
 
 
 def test_it_ends_with_a_run_that_fails(metrics: RoundMetrics) -> None:

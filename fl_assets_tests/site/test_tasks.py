@@ -237,6 +237,7 @@ class TestLogs:
             ("profile", "run-profile"),
             ("ledger", "run-ledger"),
             ("evaluation", "run-baseline"),
+            ("evaluation", "run-baseline"),
             ("evaluation", "run-evaluate"),
             ("evaluation", "run-compare"),
             ("audit", "run-audit"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -67,6 +68,7 @@ class Server:
         self._files = files
         self._secret = secret
         self._terminal = terminal
+        self._public = public
         self._control: Control | None = None
         self._executor: Child | None = None
         self._superlink = Child(
@@ -83,6 +85,13 @@ class Server:
             folder,
             {},
         )
+
+    def _endpoint(self) -> dict[str, str]:
+        """Return where metrics are served beyond this machine, if the SuperLink is."""
+        if self._public is None:
+            return {}
+        files = {"certificate": str(self._files.certificate), "key": str(self._files.key)}
+        return {"metrics-endpoint": json.dumps({"host": self._public[0], **files})}
 
     @property
     def processes(self) -> list[Child]:
@@ -172,7 +181,7 @@ class Server:
             self.start_executor()
         executor, self._executor = self._executor, None
         assert executor is not None
-        order = RunOrder(job.run_config(), tuple(job.sites))
+        order = RunOrder({**job.run_config(), **self._endpoint()}, tuple(job.sites))
         try:
             with self._link() as control:
                 run_id = control.start(bundle(), order.to_wire())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 from fl_assets.consortium import Cluster
-from fl_assets.errors import FlAssetsError
+from fl_assets.errors import BadDataError
 from fl_assets.federation.job import FederationJob, FederationResult
 from fl_assets.settings import Settings
 
@@ -25,7 +25,7 @@ class Runtime(Protocol):
         """
 
 
-class UnknownRuntimeError(FlAssetsError):
+class UnknownRuntimeError(BadDataError):
     """A name that no runtime has."""
 
     def __init__(self, name: str) -> None:
@@ -34,7 +34,7 @@ class UnknownRuntimeError(FlAssetsError):
         )
 
 
-class NoImageError(FlAssetsError):
+class NoImageError(BadDataError):
     """The runtime ``kubernetes`` does not know what its pods are to run."""
 
 
