@@ -25,7 +25,7 @@ import typer
 from benchmarks.bars import Bar, enforce, show
 from benchmarks.comparison import Spread, spread, verdict
 from benchmarks.methods import AGE, CENTRAL, FoldTask
-from benchmarks.recipe_fold import Fold, FoldScores, drawn
+from benchmarks.recipe_fold import Fold, FoldScores, NoiseDraw, drawn
 from benchmarks.recipes import pooled_figures
 from benchmarks.setting import (
     RECIPES,
@@ -43,6 +43,7 @@ from fl_assets.federation.recipe import Recipe
 from fl_assets.learning import baselines
 from fl_assets.learning.intervals import PairedDifference, paired_difference
 from fl_assets.learning.metrics import Metric
+from fl_assets.learning.training import derive_seed
 from fl_assets.reporting.utility_plot import Utility, epsilon_utility
 
 DEFAULT, TEXTBOOK, SECURE = "dp-lr-eps1", "dp-lr-textbook-eps1", "dp-secure-lr-eps1"
@@ -58,9 +59,15 @@ SWEEP = ("dp-lr-eps0-5", DEFAULT, "dp-lr-eps3", "dp-lr-eps8")
 
 @dataclass(frozen=True)
 class PrivateTask:
-    """A fold, and how often each recipe's noise is drawn in it."""
+    """A fold, and how often each recipe's noise is drawn in it.
+
+    Attributes:
+        number: of the fold within its repeat; no two folds share a draw, so that the noise of a
+            mean over folds is as small as that of independent trainings.
+    """
 
     fold: FoldTask
+    number: int
     draws: int
 
 
@@ -92,7 +99,8 @@ def score_draws(task: PrivateTask) -> FoldScores:
         fold.reference(CENTRAL, baselines.logistic_regression)
         for recipe in task.fold.recipes.values():
             for draw in range(task.draws):
-                fold.recipe(recipe, draw)
+                seed = derive_seed(task.fold.seed, task.number, draw)
+                fold.recipe(recipe, NoiseDraw(draw, seed))
         return fold.found()
 
 
@@ -215,9 +223,11 @@ def main(
     private = {name: recipe for name, recipe in loaded.items() if recipe.privacy is not None}
     again = {name: recipe for name, recipe in private.items() if name == DEFAULT}
     tasks = [
-        PrivateTask(FoldTask(setting, parts, again if repeat else private, seed + repeat), draws)
+        PrivateTask(
+            FoldTask(setting, parts, again if repeat else private, seed + repeat), number, draws
+        )
         for repeat in range(repeats)
-        for parts in deal_folds(setting, folds, seed + repeat)
+        for number, parts in enumerate(deal_folds(setting, folds, seed + repeat))
     ]
     results = run_folds(score_draws, tasks, workers)
     first = results[:folds]

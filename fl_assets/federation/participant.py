@@ -25,12 +25,13 @@ from fl_assets.privacy.dpsgd import TooFewRowsError
 from fl_assets.privacy.ledger import BudgetExceededError
 from fl_assets.privacy.ledger_entries import LedgerHead
 from fl_assets.privacy.noise import NoiseSource, SecureNoise, SeededNoise
+from fl_assets.site.answers import Answer
 from fl_assets.site.client_state import ClientState, Phase
 from fl_assets.site.noised_evaluation import noised_figures, noised_validation
 from fl_assets.site.partitions import load_manifest
 from fl_assets.site.personal import KeptLayers, load_personal, save_personal
 from fl_assets.site.pretraining import AutoencoderTrainer
-from fl_assets.site.spending import Answer, RunSpending
+from fl_assets.site.spending import RunSpending
 from fl_assets.site.training import WITHHELD, SiteTrainer, Update, Validation
 from fl_assets.storage import SiteStore
 
