@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.methods import AGE, CENTRAL, MAJORITY, FoldTask
-from benchmarks.setting import write_sites
-from fl_assets.consortium import PrivacyBudget
+from benchmarks.setting import unlimited, write_sites
 from fl_assets.coordinator.training import operating_threshold
 from fl_assets.federation.job import FederationJob
 from fl_assets.federation.recipe import Recipe
@@ -116,7 +115,7 @@ class Fold:
             sites={hospital: store.uri for hospital, store in self.stores.items()},
             output=(self.home / "coordinator").as_uri(),
             # Every draw is charged like a training of its own.
-            budgets=dict.fromkeys(self.stores, PrivacyBudget(epsilon=1e6, unprotected_runs=True)),
+            budgets=unlimited(self.stores),
             noise_seed=None if draw is None else draw.seed,
         )
         result = InProcessRuntime().run(job)

@@ -15,7 +15,7 @@ from fl_assets.consortium import PrivacyBudget
 from fl_assets.coordinator.guarantee import guarantee
 from fl_assets.federation import client_app
 from fl_assets.federation.job import FederationError, FederationJob
-from fl_assets.federation.participant import Participant
+from fl_assets.federation.participant import BadRunNameError, Participant
 from fl_assets.federation.runtimes.inprocess import InProcessRuntime
 from fl_assets.federation.strategies.consortium import QuorumNotReachedError, SitesRefuseError
 from fl_assets.learning.models import model_for
@@ -192,6 +192,41 @@ def test_a_cohort_that_is_too_small_reserves_nothing(make_job: MakeJob, world: S
     asked = PRIVATE | {"privacy": {"epsilon": 1.0, "minimum_rows": 100_000}}
     with pytest.raises(QuorumNotReachedError, match="fewer than the 100000 that the recipe asks"):
         InProcessRuntime().run(with_budget(make_job(**asked)))
+    assert kinds(world, "hospital-a") == []
+
+
+def test_a_hospital_has_a_floor_of_its_own(make_job: MakeJob, world: Settings) -> None:
+    """The recipe, which comes with the coordinator's message, cannot lower it."""
+    asked = PRIVATE | {"privacy": {"epsilon": 1.0, "minimum_rows": 1}}
+    strict = PrivacyBudget(minimum_rows=50_000)
+    with pytest.raises(QuorumNotReachedError, match="fewer than the 50000"):
+        InProcessRuntime().run(with_budget(make_job(**asked), strict))
+    assert kinds(world, "hospital-a") == []
+
+
+def test_a_delta_that_would_let_a_whole_row_out_reserves_nothing(
+    make_job: MakeJob, world: Settings
+) -> None:
+    asked = PRIVATE | {"privacy": PRIVATE["privacy"] | {"delta": 9e-3}}
+    with pytest.raises(QuorumNotReachedError, match=r"delta 0.009 is above one over \d+ training"):
+        InProcessRuntime().run(with_budget(make_job(**asked)))
+    assert kinds(world, "hospital-a") == []
+
+
+@pytest.mark.parametrize("run", ["x/rounds", "..", "", "a b", "-"])
+def test_a_run_whose_name_leads_elsewhere_in_the_store_is_refused(
+    make_job: MakeJob, world: Settings, run: str
+) -> None:
+    job = with_budget(make_job(**PRIVATE))
+    with pytest.raises(BadRunNameError):
+        Participant(
+            job.nodes()["hospital-a"],
+            world.site_store("hospital-a"),
+            run=run,
+            recipe=job.recipe,
+            preprocessor=job.preprocessor,
+            checkpoints=2,
+        )
     assert kinds(world, "hospital-a") == []
 
 

@@ -30,7 +30,7 @@ from fl_assets.federation.strategies.hygiene import (
 )
 from fl_assets.federation.strategies.secure import SecureRound
 from fl_assets.federation.strategies.wave import Read, Wave
-from fl_assets.privacy.dpsgd import TooFewRowsError
+from fl_assets.privacy.dpsgd import DeltaTooLargeError, TooFewRowsError
 from fl_assets.privacy.ledger import BudgetExceededError, UnprotectedRunError
 from fl_assets.privacy.ledger_chain import LedgerDamagedError
 
@@ -39,7 +39,13 @@ NOT_ONLINE = "not online"
 # A site's error arrives as text, its type first.
 _FOR_GOOD = tuple(
     f"{error.__name__}:"
-    for error in (BudgetExceededError, UnprotectedRunError, LedgerDamagedError, TooFewRowsError)
+    for error in (
+        BudgetExceededError,
+        UnprotectedRunError,
+        LedgerDamagedError,
+        TooFewRowsError,
+        DeltaTooLargeError,
+    )
 )
 
 OnModel = Callable[[int, ArrayRecord, Sequence[RoundReport]], None]

@@ -213,6 +213,7 @@ def test_a_run_of_dagster_trains_at_the_hospitals(
         preprocessor=load_preprocessors(store).of(recipe),
         sites={name: settings.site_uri(name) for name in release.hospitals},
         output=settings.coordinator_uri,
+        budgets=settings.consortium.budgets,
     )
     expected = InProcessRuntime().run(job)
     assert weights_to_bytes(load_result(store, release.run).weights) == weights_to_bytes(
