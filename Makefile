@@ -79,8 +79,9 @@ benchmark: $(VENV)/.dev  ## Run the benchmarks: quality, recipes, privacy, costs
 	$(BIN)/python -m benchmarks.recipes
 	$(BIN)/python -m benchmarks.federation
 	$(BIN)/python -m benchmarks.poison
-	$(BIN)/python -m benchmarks.privacy
-	$(BIN)/python -m benchmarks.membership
+	$(BIN)/python -m benchmarks.privacy --picture docs/images/epsilon-utility.png
+	$(BIN)/python -m benchmarks.membership --recipe fedavg-lr
+	$(BIN)/python -m benchmarks.membership --recipe dp-lr-eps1
 	$(BIN)/python -m benchmarks.dp_step
 	$(BIN)/python -m benchmarks.secure_sums
 	$(BIN)/python -m benchmarks.intake

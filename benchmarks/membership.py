@@ -3,7 +3,7 @@
 In every repeat other patients are held out, the recipe is trained by the federation, and each
 hospital attacks the model and the positive control as in an audit.
 
-    python -m benchmarks.membership --recipe fedavg-lr
+    python -m benchmarks.membership --recipe dp-lr-eps1
 """
 
 from __future__ import annotations

@@ -106,7 +106,8 @@ def score_draws(task: PrivateTask) -> FoldScores:
 
 def auroc(result: FoldScores, method: str) -> float:
     """Return a method's AUROC on a fold's test rows, all hospitals together."""
-    return pooled_figures(result, method)[Metric.AUROC] or float("nan")
+    found = pooled_figures(result, method)[Metric.AUROC]
+    return float("nan") if found is None else found
 
 
 def summarise(results: Sequence[FoldScores], recipe: Recipe, draws: int) -> Row:
@@ -155,9 +156,10 @@ def judge(rows: dict[str, Row], repeats: list[list[float]]) -> list[Bar]:
         bars += [
             Bar(f"AUROC of {DEFAULT}", _figure(row, Metric.AUROC), 0.840),
             Bar(f"{DEFAULT} minus age alone, lower end", row.over_age.low or float("nan"), 0.0),
+            # The stricter reading of "ten repeats of the mean over folds": one draw in each.
             Bar(
-                f"least of {len(repeats)} repeats of the mean over folds",
-                min(fmean(repeat) for repeat in repeats),
+                f"least of the means over folds, {len(repeats)} repeats x {len(repeats[0])} draws",
+                min(min(repeat) for repeat in repeats),
                 0.836,
             ),
             Bar(f"ECE of {DEFAULT}", _figure(row, Metric.ECE), 0.02, at_most=True),
