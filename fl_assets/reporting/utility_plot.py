@@ -54,6 +54,7 @@ def epsilon_utility(shown: Sequence[Utility], references: Mapping[str, float], l
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.legend(fontsize=8, frameon=False)
+    # Below, where no bar is hidden.
+    ax.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=4)
     finish(ax, "Utility over privacy", "epsilon of the whole training (log scale)", label, "y")
     return to_png(figure)
