@@ -34,7 +34,11 @@ def main() -> None:
     """Write both locks; the development lock agrees with the other one."""
     base = compile_lock()
     (ROOT / "requirements.lock").write_text(HEADER + "\n".join(base) + "\n")
-    extras = ("--extra", "dev", "--extra", "simulation", "--extra", "spark")
+    extras = [
+        option
+        for name in ("dev", "simulation", "spark", "dashboard")
+        for option in ("--extra", name)
+    ]
     dev = compile_lock(*extras, "--constraint", "requirements.lock")
     extra = [line for line in dev if line not in base]
     (ROOT / "requirements-dev.lock").write_text(

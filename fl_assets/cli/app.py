@@ -10,6 +10,7 @@ from rich.markup import escape
 from fl_assets.cli import (
     audit,
     consortium,
+    dashboard,
     doctor,
     egress,
     experiments,
@@ -48,6 +49,7 @@ for command in (
     leaving.erase,
     patients.predict,
     consortium.dev,
+    dashboard.dashboard,
     doctor.doctor,
 ):
     app.command()(command)

@@ -95,12 +95,13 @@ def consortium_status(settings: Settings) -> ConsortiumStatus:
     """Return the state of the consortium, from the manifests."""
     return ConsortiumStatus(
         consortium=settings.consortium.name,
-        hospitals=tuple(_hospital(settings, n) for n in settings.consortium.hospital_names),
+        hospitals=tuple(hospital_status(settings, n) for n in settings.consortium.hospital_names),
         recipes=tuple(_recipe(settings, n) for n in recipe_names(settings.recipes)),
     )
 
 
-def _hospital(settings: Settings, name: str) -> HospitalStatus:
+def hospital_status(settings: Settings, name: str) -> HospitalStatus:
+    """Return the state of one hospital, from its manifests."""
     store = settings.listing_store(name)
     found = HospitalStatus(hospital=name)
     try:

@@ -24,6 +24,8 @@ from fl_assets.storage import ObjectNotFoundError, SiteStore
 from fl_assets.tracking.models import Registry, log_model
 from fl_assets.tracking.runs import Tracking
 
+RELEASES = "releases/"
+
 
 class NoSiteReadyError(FlAssetsError):
     """Fewer hospitals than the quorum have partitions."""
@@ -31,7 +33,7 @@ class NoSiteReadyError(FlAssetsError):
 
 def release_key(recipe: str) -> str:
     """Where the release record of a recipe's latest model is in the coordinator's store."""
-    return f"releases/{recipe}.json"
+    return f"{RELEASES}{recipe}.json"
 
 
 def load_release(store: SiteStore, recipe: str) -> ReleaseRecord:
@@ -41,6 +43,12 @@ def load_release(store: SiteStore, recipe: str) -> ReleaseRecord:
         ObjectNotFoundError: the recipe was never trained.
     """
     return documents.load(store, release_key(recipe), ReleaseRecord)
+
+
+def released_recipes(store: SiteStore) -> list[str]:
+    """Return the names of the recipes that have a model, also of those without a file any more."""
+    keys = (info.key for info in store.list(RELEASES))
+    return sorted(key.removeprefix(RELEASES).removesuffix(".json") for key in keys)
 
 
 def ready_sites(settings: Settings) -> dict[str, PartitionManifest]:

@@ -15,7 +15,7 @@ from fl_assets.config import StrictModel
 from fl_assets.federation.job import FederationError, FederationHistory
 from fl_assets.federation.rounds import Phase
 from fl_assets.learning.weights import Weights, weights_from_bytes, weights_to_bytes
-from fl_assets.storage import SiteStore
+from fl_assets.storage import ObjectNotFoundError, SiteStore
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +131,26 @@ class Checkpoints:
         """Delete them all."""
         while self._keys:
             self._store.delete(self._keys.pop())
+
+
+def unfinished_runs(store: SiteStore) -> list[str]:
+    """Return the names of runs that have left checkpoints: under way, or broken off."""
+    parts = (info.key.split("/") for info in store.list("runs/"))
+    return sorted({run for _, run, folder, *_ in parts if folder == "checkpoints"})
+
+
+def history_so_far(store: SiteStore, run: str) -> FederationHistory | None:
+    """Return what an unfinished run has done, without a change to its checkpoints.
+
+    Returns:
+        None where none of them can be read, as when the run has ended meanwhile.
+    """
+    for info in reversed(store.list(f"runs/{run}/checkpoints/")):
+        try:
+            return _from_bytes(store.get(info.key))[1].history
+        except (DamagedCheckpointError, ObjectNotFoundError):
+            continue
+    return None
 
 
 def _to_bytes(checkpoint: Checkpoint, inputs: Inputs) -> bytes:

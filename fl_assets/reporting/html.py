@@ -91,11 +91,14 @@ def render(title: str, sections: Sequence[Section]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(cell=_cell, number=_is_number, paragraphs=_paragraphs, uri=data_uri)
+    environment.filters.update(
+        cell=cell_text, number=_is_number, paragraphs=_paragraphs, uri=data_uri
+    )
     return environment.get_template("report.html").render(title=title, sections=sections)
 
 
-def _cell(value: Cell) -> str:
+def cell_text(value: Cell) -> str:
+    """Return what stands in a cell: a dash where there is no value."""
     if value is None:
         return "–"
     if isinstance(value, bool):

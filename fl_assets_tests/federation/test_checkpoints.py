@@ -6,7 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fl_assets.federation.checkpoints import Checkpoint, Checkpoints, Inputs, OtherInputsError
+from fl_assets.federation.checkpoints import (
+    Checkpoint,
+    Checkpoints,
+    Inputs,
+    OtherInputsError,
+    history_so_far,
+    unfinished_runs,
+)
 from fl_assets.federation.job import FederationHistory
 from fl_assets.federation.rounds import Phase
 from fl_assets.storage import FolderStore
@@ -147,3 +154,21 @@ def test_nothing_in_a_checkpoint_can_be_a_pickle(store: FolderStore) -> None:
     with pytest.raises(ValueError, match="allow_pickle"):
         of(store).save(bad)
     assert keys(store) == []
+
+
+def test_an_unfinished_run_is_looked_at_without_a_change(store: FolderStore) -> None:
+    checkpoints = of(store)
+    checkpoints.save(checkpoint(1))
+    checkpoints.save(checkpoint(2))
+    store.put("runs/finished/history.json", b"{}")
+    assert unfinished_runs(store) == ["r"]
+    assert history_so_far(store, "r") == checkpoint(2).history
+
+    store.put("runs/r/checkpoints/training-000002", b"damaged")
+    before = keys(store)
+    assert history_so_far(store, "r") == checkpoint(1).history
+    assert keys(store) == before
+
+    checkpoints.clear()
+    assert unfinished_runs(store) == []
+    assert history_so_far(store, "r") is None

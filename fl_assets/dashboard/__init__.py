@@ -1,0 +1,1 @@
+"""Read-only pages over what the coordinator may read: documents, and never a row."""
