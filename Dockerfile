@@ -1,4 +1,5 @@
-# One image per target: dagster (code server, web server, daemon, runs, MLflow), site, server.
+# One image per target: dagster (code server, web server, daemon, runs, MLflow), site, server,
+# dashboard.
 # All of them run as user 10001 and write to /tmp alone, so that the root may be read-only.
 
 # To move it: `docker buildx imagetools inspect python:3.11-slim-bookworm`.
@@ -19,11 +20,15 @@ COPY pyproject.toml README.md LICENSE ./
 COPY fl_assets fl_assets
 RUN pip install --no-deps .
 
+FROM build AS build-dashboard
+COPY requirements-dev.lock .
+# The development lock says which release of Streamlit; none of its other packages is taken.
+RUN pip install --constraint requirements-dev.lock "fl_assets[dashboard]"
+
 FROM ${PYTHON_IMAGE} AS base
 RUN mkdir /opt/fla \
     && groupadd --gid 10001 fla \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin fla
-COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH \
     HOME=/tmp \
     FLA_HOME=/tmp/fla \
@@ -34,12 +39,19 @@ WORKDIR /opt/fla
 USER 10001:10001
 
 FROM base AS site
+COPY --from=build /opt/venv /opt/venv
 CMD ["python", "-m", "fl_assets.site", "--help"]
 
 FROM base AS server
+COPY --from=build /opt/venv /opt/venv
 CMD ["python", "-m", "fl_assets.federation.deployment.pod_server"]
 
 FROM base AS dagster
+COPY --from=build /opt/venv /opt/venv
 COPY recipes recipes
 ENV FLA_RECIPES=/opt/fla/recipes DAGSTER_HOME=/opt/dagster/dagster_home
 CMD ["dagster", "api", "grpc", "--module-name", "fl_assets.definitions", "--host", "0.0.0.0", "--port", "3030"]
+
+FROM base AS dashboard
+COPY --from=build-dashboard /opt/venv /opt/venv
+CMD ["fla", "dashboard", "--host", "0.0.0.0"]

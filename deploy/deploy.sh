@@ -101,7 +101,7 @@ push_images() {
   echo "+ aws ecr get-login-password | $builder login --username AWS --password-stdin $registry"
   [[ -n $dry ]] || aws ecr get-login-password --region "$region" |
     "$builder" login --username AWS --password-stdin "$registry" >/dev/null
-  for target in dagster site server; do
+  for target in dagster site server dashboard; do
     # Tags do not change: what is there has been built of the same commit.
     if [[ -z $dry ]] && aws ecr describe-images --region "$region" \
       --repository-name "$name/$target" --image-ids "imageTag=$tag" >/dev/null 2>&1; then

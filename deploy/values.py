@@ -133,6 +133,7 @@ def _own(
         },
         "dagster": {"FLA_UPLOAD_QUEUE": outputs["upload_queue_url"]},
         "images": {name: f"{outputs['repositories'][name]}:{tag}" for name in ("site", "server")},
+        "dashboard": {"image": f"{outputs['repositories']['dashboard']}:{tag}"},
         "network": {"vpc": [outputs["vpc_cidr"]], "aws": ["0.0.0.0/0"]},
     }
 

@@ -39,7 +39,9 @@ def outputs(hospitals: tuple[str, ...] = ("north", "south")) -> dict[str, Any]:
             for name in ("ebs-csi", "cluster-autoscaler", "load-balancer")
         },
         "hospitals": {name: {"site_role_arn": role(f"acme-{name}-site")} for name in hospitals},
-        "repositories": {name: f"{registry}/{name}" for name in ("dagster", "site", "server")},
+        "repositories": {
+            name: f"{registry}/{name}" for name in ("dagster", "site", "server", "dashboard")
+        },
     }
 
 

@@ -10,7 +10,7 @@ import pytest
 from fl_assets_tests.infra.tool import ROOT, run, tool
 
 TEXT = (ROOT / "Dockerfile").read_text()
-TARGETS = ["site", "server", "dagster"]
+TARGETS = ["site", "server", "dagster", "dashboard"]
 BASE = "localhost/debian-python:1"
 
 
@@ -23,8 +23,30 @@ def test_every_stage_is_of_a_base_pinned_by_digest():
     pattern = r"^ARG PYTHON_IMAGE=\S+@sha256:[0-9a-f]{64}$"
     assert re.search(pattern, TEXT, re.MULTILINE)
     stages = re.findall(r"^FROM (\S+) AS (\S+)$", TEXT, re.MULTILINE)
-    assert [name for _, name in stages] == ["build", "base", *TARGETS]
-    assert {source for source, _ in stages} == {"${PYTHON_IMAGE}", "base"}
+    assert [name for _, name in stages] == ["build", "build-dashboard", "base", *TARGETS]
+    assert {source for source, _ in stages} == {"${PYTHON_IMAGE}", "base", "build"}
+
+
+def test_streamlit_is_in_the_dashboards_image_alone():
+    venvs = dict(
+        re.findall(
+            r"^FROM base AS (\S+)\nCOPY --from=(\S+) /opt/venv /opt/venv$", TEXT, re.MULTILINE
+        )
+    )
+    assert venvs == {**dict.fromkeys(TARGETS, "build"), "dashboard": "build-dashboard"}
+    assert "\nstreamlit==" not in (ROOT / "requirements.lock").read_text()
+    assert "\nstreamlit==" in (ROOT / "requirements-dev.lock").read_text()
+
+
+def test_every_image_has_a_repository_and_is_pushed():
+    listed = {
+        "terraform/main/variables.tf": r'variable "images" \{[^}]*default\s+= \[(.*)\]',
+        ".github/workflows/images.yml": r"target: \[(.*)\]",
+        "deploy/deploy.sh": r"for target in (.*); do",
+    }
+    for file, pattern in listed.items():
+        (names,) = re.findall(pattern, (ROOT / file).read_text())
+        assert set(re.findall(r"\w+", names)) == set(TARGETS), file
 
 
 def test_nothing_is_done_as_root_after_the_user_is_set():
@@ -114,6 +136,7 @@ def test_the_images_build_and_run_without_root(podman, tmp_path):
         "site": "import fl_assets.site.__main__",
         "server": "import fl_assets.federation.deployment.pod_server",
         "dagster": "import fl_assets.definitions, dagster_postgres, mlflow.server",
+        "dashboard": "import fl_assets.dashboard.app",
     }
     for target, statement in imports.items():
         mount = run(*podman, "image", "mount", f"localhost/{target}:1").stdout.strip()

@@ -21,7 +21,11 @@ COGNITO = {
 }
 INGRESS = {
     "enabled": True,
-    "hosts": {"dagster": "dagster.acme.org", "mlflow": "mlflow.acme.org"},
+    "hosts": {
+        "dagster": "dagster.acme.org",
+        "mlflow": "mlflow.acme.org",
+        "dashboard": "dashboard.acme.org",
+    },
     "certificateArn": "arn:aws:acm:eu-central-1:1:certificate/c",
     "auth": COGNITO,
 }
@@ -45,7 +49,12 @@ def template(values, folder):
 @pytest.fixture(scope="session")
 def objects(values, tmp_path_factory):
     """The chart with everything in it switched on."""
-    everything = {**values, "ingress": INGRESS, "monitoring": {"enabled": True}}
+    everything = {
+        **values,
+        "ingress": INGRESS,
+        "monitoring": {"enabled": True},
+        "dashboard": {**values["dashboard"], "enabled": True},
+    }
     done = template(everything, tmp_path_factory.mktemp("rendered"))
     assert done.returncode == 0, done.stderr
     return [item for item in yaml.safe_load_all(done.stdout) if item]
@@ -224,6 +233,62 @@ def test_the_server_takes_sites_of_hospitals_alone(objects):
     assert parts["fl-north"] == parts["fl-south"] == "hospital"
 
 
+def test_the_dashboard_reads_as_the_coordinator_and_reaches_no_other_pod(objects):
+    pod = named(objects, "Deployment", "mlops", "dashboard")["spec"]["template"]
+    spec, (container,) = pod["spec"], pod["spec"]["containers"]
+    account = named(objects, "ServiceAccount", "mlops", spec["serviceAccountName"])
+    role = account["metadata"]["annotations"]["eks.amazonaws.com/role-arn"]
+    assert role == given.outputs()["roles"]["coordinator"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["image"] == f"{given.outputs()['repositories']['dashboard']}:{given.TAG}"
+    assert container["securityContext"] == {
+        "readOnlyRootFilesystem": True,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+    others = policy(objects, "mlops", "mlops")["podSelector"]["matchExpressions"]
+    (without,) = others
+    assert (without["operator"], without["values"]) == ("NotIn", ["dashboard"])
+    assert pod["metadata"]["labels"][without["key"]] == "dashboard"
+    vpc = [{"ipBlock": {"cidr": "10.0.0.0/16"}}]
+    own = policy(objects, "mlops", "dashboard")
+    assert own["podSelector"]["matchLabels"] == pod["metadata"]["labels"]
+    assert own["ingress"] == [{"from": vpc, "ports": [{"protocol": "TCP", "port": 8501}]}]
+    assert own["egress"] == [{"to": vpc, "ports": [{"protocol": "TCP", "port": 443}]}]
+
+
+def test_the_dashboard_is_behind_the_ingress_by_its_service(objects):
+    service = named(objects, "Service", "mlops", "dashboard")["spec"]
+    labels = named(objects, "Deployment", "mlops", "dashboard")["spec"]["template"]["metadata"]
+    assert (service["type"], service["selector"]) == ("ClusterIP", labels["labels"])
+    (ingress,) = of(objects, "Ingress")
+    backends = {
+        rule["host"]: path["backend"]["service"]
+        for rule in ingress["spec"]["rules"]
+        for path in rule["http"]["paths"]
+    }
+    (port,) = service["ports"]
+    assert backends["dashboard.acme.org"] == {"name": "dashboard", "port": {"number": port["port"]}}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"ingress": INGRESS},
+        {"dashboard": {"enabled": True}},
+        {"dashboard": {"enabled": True, "image": "r/dashboard:latest"}},
+    ],
+    ids=str,
+)
+def test_a_dashboard_that_cannot_run_is_not_rendered(values, tmp_path, broken):
+    done = template({**values, **broken}, tmp_path)
+    assert done.returncode != 0
+    assert "dashboard" in done.stderr
+
+
 @pytest.mark.parametrize("namespace", sorted(NAMESPACES))
 def test_a_service_cannot_open_a_namespace_to_the_world(objects, namespace):
     hard = named(objects, "ResourceQuota", namespace, "quota")["spec"]["hard"]
@@ -305,4 +370,4 @@ def test_what_is_switched_off_is_not_there(values, tmp_path):
     done = template(values, tmp_path)
     assert done.returncode == 0, done.stderr
     kinds = {item["kind"] for item in yaml.safe_load_all(done.stdout) if item}
-    assert not kinds & {"Ingress", "ServiceMonitor", "Service", "Secret"}
+    assert not kinds & {"Ingress", "ServiceMonitor", "Service", "Secret", "Deployment"}

@@ -143,7 +143,7 @@ variable "training_nodes" {
 variable "images" {
   description = "Images that the registry has a repository for."
   type        = set(string)
-  default     = ["dagster", "site", "server"]
+  default     = ["dagster", "site", "server", "dashboard"]
 }
 
 variable "postgres_version" {
