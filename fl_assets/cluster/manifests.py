@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import re
+import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Literal
 
@@ -48,6 +49,8 @@ class PodJob:
         hospital: whose pod it is; the coordinator's if None.
         secret: whether it has a Secret with files of its own, which is named as the Job is.
         retries: of a pod that has failed.
+        attempt: makes its name nobody else's, so that nothing of an attempt before, which goes in
+            the background, can be in its way.
     """
 
     group: str
@@ -61,11 +64,12 @@ class PodJob:
     hospital: str | None = None
     secret: bool = False
     retries: int = 0
+    attempt: str = field(default_factory=lambda: secrets.token_hex(3))
 
     @property
     def name(self) -> str:
         """Name of the Job, and of its Secret and Service."""
-        return f"{self.group}-{self.component}"
+        return f"{self.group}-{self.component}-{self.attempt}"
 
     @property
     def labels(self) -> dict[str, str]:

@@ -139,7 +139,7 @@ def test_the_rights_are_these_and_no_others(objects):
             "pods": "get list",
             "pods/log": "get",
             "events": "list",
-            "services": "create",
+            "services": "create get",
             "secrets": "create",
         },
     ) | grant(
