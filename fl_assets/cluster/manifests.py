@@ -11,6 +11,7 @@ from hashlib import sha256
 from typing import Literal
 
 from fl_assets.cluster.api import Manifest
+from fl_assets.cluster.termination import FINAL
 from fl_assets.consortium import Cluster, PodResources
 
 SECRETS_FOLDER = "/etc/fla/run"
@@ -108,6 +109,7 @@ def job_manifest(cluster: Cluster, pod: PodJob, owner: Manifest | None = None) -
             "backoffLimit": pod.retries,
             "activeDeadlineSeconds": cluster.deadline_seconds,
             "ttlSecondsAfterFinished": cluster.ttl_seconds,
+            "podFailurePolicy": {"rules": [_final(pod)]},
             "template": {
                 "metadata": {"labels": pod.labels, "annotations": _STAYS},
                 "spec": _pod_spec(cluster, pod),
@@ -180,6 +182,12 @@ def _pod_spec(cluster: Cluster, pod: PodJob) -> Manifest:
         "containers": [_container(pod)],
         "volumes": _volumes(pod),
     }
+
+
+def _final(pod: PodJob) -> Manifest:
+    """Return the rule that ends a Job whose pod says that another would fail as well."""
+    codes = {"containerName": pod.component, "operator": "In", "values": [FINAL]}
+    return {"action": "FailJob", "onExitCodes": codes}
 
 
 def _container(pod: PodJob) -> Manifest:

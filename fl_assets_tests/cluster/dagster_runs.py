@@ -16,7 +16,13 @@ import yaml
 
 from fl_assets.settings import Settings
 from fl_assets_tests.cluster.fakekube import FakeKube
-from fl_assets_tests.cluster.installed import RUN_IMAGE, SERVER_IMAGE, SITE_IMAGE, installed
+from fl_assets_tests.cluster.installed import (
+    IMAGES,
+    RUN_IMAGE,
+    SERVER_IMAGE,
+    SITE_IMAGE,
+    installed,
+)
 from fl_assets_tests.federation.deployment.processes import HERE
 
 TRAINING = "federated-learning"
@@ -62,7 +68,7 @@ def cluster_of(settings: Settings, base: Path) -> Iterator[FakeKube]:
         "data": {"dagster.yaml": "{}"},
     }
     with FakeKube(
-        images={SITE_IMAGE: {}, SERVER_IMAGE: {}, RUN_IMAGE: run},
+        images=IMAGES | {RUN_IMAGE: run},
         identities={(f"fl-{n}", "site"): {ROLE: n} for n in settings.consortium.hospital_names},
         host_paths=[base],
     ) as cluster:

@@ -12,6 +12,7 @@ from fl_assets.cluster.api import ClusterApi, ClusterApiError, Manifest
 from fl_assets.cluster.client import connect
 from fl_assets.cluster.group import Group, JobFailedError
 from fl_assets.cluster.manifests import PodJob, group_name, secret_manifest
+from fl_assets.cluster.termination import FINAL
 from fl_assets.consortium import Cluster, PodResources
 from fl_assets_tests.cluster.fakekube import FakeKube
 from fl_assets_tests.cluster.objects import role_for
@@ -112,6 +113,12 @@ def test_a_pods_last_words_are_its_jobs_failure(api: ClusterApi, kube: FakeKube)
     with pytest.raises(JobFailedError, match=words):
         run(api, pod(MESSAGE.format("NoRowsError: none"), retries=1))
     kube.wait_gone(**{"fl/group": NAME})
+
+
+def test_a_pod_that_says_so_is_not_started_again(api: ClusterApi, kube: FakeKube) -> None:
+    final = MESSAGE.replace("exit(1)", f"exit({FINAL})").format("ServerAwayError: gone")
+    with pytest.raises(JobFailedError, match=rf"exit code {FINAL}: ServerAwayError: gone$"):
+        run(api, pod(final, retries=3))
 
 
 def test_another_jobs_failure_is_told_once_or_raised(api: ClusterApi) -> None:

@@ -258,3 +258,33 @@ def test_what_befalls_a_run_is_said_in_its_log_and_nothing_is_left(
     assert len(retries) == (2 if end == FAILURE else 0), said
     wait_for(lambda: not processes_in(kube))
     kube.wait_gone(**OURS)
+
+
+@pytest.mark.infra
+@pytest.mark.faults
+@pytest.mark.usefixtures("_mended")
+@pytest.mark.parametrize(("pod_is_gone", "seconds"), [(True, 90), (False, 75)])
+def test_a_run_that_is_killed_without_a_word_leaves_nothing_for_long(
+    settings: Settings,
+    kube: FakeKube,
+    instance: dg.DagsterInstance,
+    pod_is_gone: bool,
+    seconds: float,
+) -> None:
+    text = yaml.safe_load(settings.consortium_file.read_text())
+    # The hospitals give up a minute after the server; whatever is left then goes by its deadline.
+    text["cluster"] |= {"ttl_seconds": 5, "deadline_seconds": 240 if pod_is_gone else 60}
+    settings.consortium_file.write_text(yaml.safe_dump(text))
+    run = launch(instance, kube, "endless")
+    await_run(instance, run, lambda: RUN_BEGINS in messages(instance, run))
+    (pod,) = kube.objects("Pod", TRAINING, **{"dagster/run-id": run})
+    name = pod["metadata"]["name"]
+    kube.kill_pod(TRAINING, name)
+    if pod_is_gone:
+        # With its node, or because somebody deleted it: the server's Job goes along.
+        with config.new_client_from_config(kube.kubeconfig) as connection:
+            client.CoreV1Api(connection).delete_namespaced_pod(
+                name, TRAINING, grace_period_seconds=0
+            )
+    kube.wait_gone(seconds, **OURS)
+    wait_for(lambda: not processes_in(kube))
