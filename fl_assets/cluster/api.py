@@ -27,6 +27,10 @@ _CURES = {
     409: "wait for the end of the other run of this name, or remove what it left",
     422: "correct what is refused in consortium.yaml's `cluster`",
 }
+_NOT_ADMITTED = (
+    "a hospital's namespace takes nothing but this release's own pods: after an upgrade start the "
+    "run again, else bring FLA_SITE_IMAGE to what the chart fl-consortium installed"
+)
 
 
 class ClusterApiError(FlAssetsError):
@@ -39,6 +43,8 @@ class ClusterApiError(FlAssetsError):
 
     def __init__(self, what: str, status: int | None, said: str) -> None:
         cure = _CURES.get(status or 0, "see whether the API server can be reached, and try again")
+        if "ValidatingAdmissionPolicy" in said:
+            cure = _NOT_ADMITTED
         super().__init__(f"the Kubernetes API server did not {what}: {said}; {cure}")
         self.status = status
         self.said = said

@@ -23,7 +23,7 @@ from fl_assets.site.tasks.data import BuildPartitions, BuildProfile, CollectReco
 from fl_assets.site.tasks.models import EvaluateModel
 from fl_assets.storage import ObjectNotFoundError
 from fl_assets_tests.cluster.fakekube import FakeKube
-from fl_assets_tests.cluster.installed import SITE_IMAGE, installed, prepare
+from fl_assets_tests.cluster.installed import IMAGES, installed, prepare
 from fl_assets_tests.storage.fenced import fenced
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
@@ -41,7 +41,7 @@ def cluster(
     settings: Settings, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FakeKube]:
     """What the chart installs; this process has the coordinator's account."""
-    with FakeKube({SITE_IMAGE: {}}, host_paths=[tmp_path_factory.getbasetemp()]) as found:
+    with FakeKube(IMAGES, host_paths=[tmp_path_factory.getbasetemp()]) as found:
         found.apply(*installed(settings))
         namespace = settings.whole_consortium.cluster.namespace
         monkeypatch.setenv("KUBECONFIG", found.kubeconfig_for(namespace, "coordinator"))
