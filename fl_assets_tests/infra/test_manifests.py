@@ -374,6 +374,11 @@ def test_prometheus_finds_the_trainings(objects):
     assert wanted <= service["metadata"]["labels"].items()
     (endpoint,), (port,) = monitor["endpoints"], service["spec"]["ports"]
     assert (endpoint["port"], endpoint["scheme"]) == (port["name"], "https")
+    dashboard = named(objects, "ConfigMap", "mlops", "dashboard-trainings")
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert json.loads(dashboard["data"]["trainings.json"]) == json.loads(
+        (CHART / "files/dashboard.json").read_text()
+    )
     told = named(objects, "ConfigMap", "federated-learning", "fla-dagster")["data"]
     assert told["FLA_METRICS_PORT"] == str(port["port"])
 
