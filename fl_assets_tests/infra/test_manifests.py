@@ -4,13 +4,13 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from deploy.values import consortium_values
+from deploy.values import consortium_values, read_overrides
 from fl_assets.consortium import Cluster
 from fl_assets_tests.cluster.installed import admission
 from fl_assets_tests.infra import given
-from fl_assets_tests.infra.charts import ours
+from fl_assets_tests.infra.charts import merge, ours
 from fl_assets_tests.infra.rbac import CHART, rbac_objects
-from fl_assets_tests.infra.tool import run, tool
+from fl_assets_tests.infra.tool import ROOT, run, tool
 
 HOSPITALS = ("north", "south")
 NAMESPACES = {"mlops", "federated-learning", "fl-north", "fl-south"}
@@ -343,6 +343,13 @@ def test_an_ingress_without_ranges_of_its_own_is_not_rendered(values, tmp_path):
     done = template({**values, "ingress": INGRESS}, tmp_path)
     assert done.returncode != 0
     assert "loadBalancers" in done.stderr
+
+
+def test_the_example_of_overrides_fits_the_chart(values, tmp_path):
+    overrides = read_overrides(ROOT / "examples/eks/overrides.yaml")
+    assert set(overrides) == {"fl-consortium"}
+    objects = rendered(merge(values, overrides["fl-consortium"]), tmp_path)
+    assert len(of(objects, "Ingress")) == 1
 
 
 def test_the_controller_may_read_the_login_and_no_other_secret(values, tmp_path):
