@@ -108,11 +108,11 @@ def instance_of(settings: Settings, kube: FakeKube) -> Iterator[dg.DagsterInstan
         yield found
 
 
-def launch(instance: dg.DagsterInstance, kube: FakeKube, recipe: str) -> str:
-    """Launch a training; return the id of its Dagster run."""
+def launch(instance: dg.DagsterInstance, kube: FakeKube, partition: str, job: str = "train") -> str:
+    """Launch a job of ``cluster_job.py``, a training by default; return the id of its run."""
     module = "fl_assets_tests.federation.runtimes.cluster_job"
-    tags = f'{{"dagster/partition": "{recipe}"}}'
-    command = [sys.executable, "-m", "dagster", "job", "launch", "-m", module, "-j", "train"]
+    tags = f'{{"dagster/partition": "{partition}"}}'
+    command = [sys.executable, "-m", "dagster", "job", "launch", "-m", module, "-j", job]
     subprocess.run(
         [*command, "--tags", tags],
         env={**os.environ, **kube.images[RUN_IMAGE]},
