@@ -32,7 +32,13 @@ pytestmark = [pytest.mark.infra, pytest.mark.services, pytest.mark.timeout(900)]
 REAL = {
     "simulated": False,
     "privacy_budget": {"unprotected_runs": True},
-    "promotion": {"min_auroc": 0.0, "min_gain_over_age_only": -1.0, "max_ece": 1.0},
+    # With so few patients the attack's intervals are wide, its control's as well.
+    "promotion": {
+        "min_auroc": 0.0,
+        "min_gain_over_age_only": -1.0,
+        "max_ece": 1.0,
+        "max_membership_auc": 0.5,
+    },
 }
 
 
