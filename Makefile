@@ -57,7 +57,7 @@ check-infra: .venv-infra/.done $(VENV)/.dev  ## Run the linters of Terraform, ch
 	$(BIN)/python -m tools.check_infra
 
 deploy: $(VENV)/.demo  ## Bring AWS, images and charts up (DRY_RUN=1 shows it; TAG=commit: charts alone)
-	PYTHON=$(BIN)/python CONSORTIUM='$(CONSORTIUM)' TAG='$(TAG)' DRY_RUN='$(DRY_RUN)' YES='$(YES)' deploy/deploy.sh
+	PYTHON=$(BIN)/python CONSORTIUM='$(CONSORTIUM)' OVERRIDES='$(OVERRIDES)' TAG='$(TAG)' DRY_RUN='$(DRY_RUN)' YES='$(YES)' deploy/deploy.sh
 
 train-remote: $(VENV)/.demo  ## Train on the cluster (RECIPE=name)
 	$(BIN)/python -m deploy.train_remote $(RECIPE)
