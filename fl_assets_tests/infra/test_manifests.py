@@ -10,6 +10,8 @@ from fl_assets_tests.infra import given
 from fl_assets_tests.infra.rbac import CHART, rbac_objects
 from fl_assets_tests.infra.tool import run, tool
 
+pytestmark = pytest.mark.infra
+
 HOSPITALS = ("north", "south")
 NAMESPACES = {"mlops", "federated-learning", "fl-north", "fl-south"}
 

