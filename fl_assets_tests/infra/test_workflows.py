@@ -87,6 +87,46 @@ def test_terraform_runs_by_hand_alone_and_plans_unless_told_otherwise():
     assert action["default"] == "plan"
 
 
+def test_what_is_applied_is_the_plan_that_was_approved():
+    change = WORKFLOWS["infra"]["jobs"]["change"]
+    assert change["needs"] == "plan"
+    steps = change["steps"]
+    assert any("download-artifact" in step.get("uses", "") for step in steps)
+    script = steps[-1]["run"]
+    assert script.index("deploy.removals") < script.index("apply -input=false main.tfplan")
+    assert not [path.name for path in FILES if "auto-approve" in path.read_text()]
+
+
+def test_a_cluster_is_not_destroyed_under_a_deployment():
+    groups = {name: flow["concurrency"]["group"] for name, flow in WORKFLOWS.items()}
+    assert groups["infra"] == groups["deploy"] == "production"
+    for name in ("infra", "deploy", "images"):
+        assert "cancel-in-progress" not in WORKFLOWS[name]["concurrency"]
+
+
+def test_images_are_of_a_commit_that_passed_all_tests_and_where_there_is_a_role():
+    jobs = WORKFLOWS["test"]["jobs"]
+    assert set(jobs["images"]["needs"]) == set(jobs) - {"images"}
+    assert jobs["images"]["if"] == "github.event_name == 'push' && vars.IMAGES_ROLE != ''"
+    assert {name for name, flow in WORKFLOWS.items() if "push" in flow["on"]} == {"test"}
+    assert "vars.IMAGES_ROLE != ''" in WORKFLOWS["images"]["jobs"]["build"]["if"]
+
+
+def test_charts_are_installed_by_a_runner_that_reaches_the_api():
+    # Which is private, or open to a few addresses.
+    job = WORKFLOWS["deploy"]["jobs"]["deploy"]
+    assert job["runs-on"] == "${{ vars.DEPLOY_RUNNER }}"
+    assert "vars.DEPLOY_RUNNER != ''" in job["if"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_file_that_is_named_is_there(path):
+    named = re.findall(
+        r"(?:terraform|deploy|tools|fl_assets_tests)/[\w/]+\.(?:sh|py)", path.read_text()
+    )
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
 def test_an_image_is_scanned_before_it_is_pushed():
     steps = [str(step) for step in WORKFLOWS["images"]["jobs"]["build"]["steps"]]
     order = [
