@@ -99,7 +99,7 @@ def test_what_is_missing_is_said_first(tmp_path: Path, scripts: dict[str, str], 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout that is filled in, whose plan removes a bucket; Terraform writes down its calls."""
+    """A checkout, filled in, whose plan removes a bucket; Terraform writes down its calls."""
     shutil.copytree(
         SCRIPT.parent, tmp_path / "deploy", ignore=shutil.ignore_patterns("__pycache__")
     )
