@@ -227,8 +227,9 @@ def test_nothing_is_open_to_the_world_or_secret(chart):
     names = ("password", "secret", "token", "accesskey")
     # The names of Secrets and of the keys in them, the token of a pod, and which Secrets are seen.
     harmless = {
-        "postgresqlSecretName", "celeryConfigSecretName", "passwordKey", "existingSecret", "userKey",
-        "keyOfAccessKeyId", "keyOfSecretAccessKey", "bearerTokenFile", "secretFieldSelector",
+        "postgresqlSecretName", "celeryConfigSecretName", "passwordKey", "existingSecret",
+        "userKey", "keyOfAccessKeyId", "keyOfSecretAccessKey", "bearerTokenFile",
+        "secretFieldSelector",
     }  # fmt: skip
     # What the chart brings along is deployed as well.
     for at, value in walk(switched_on(merged(chart))):
