@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from deploy.verify_remote import Verification
 from fl_assets.settings import Settings
 from fl_assets_tests.cluster.fakekube import FakeKube
 from fl_assets_tests.cluster.installed import (
@@ -114,6 +115,17 @@ def daemon() -> dict[str, Any]:
             ],
         },
     }
+
+
+@pytest.mark.parametrize(
+    ("check", "code"),
+    [("coordinator: rows of north are closed to the coordinator", 2), ("north: packages", 0)],
+)
+def test_isolation_that_was_not_checked_is_not_right(check: str, code: int) -> None:
+    verification = Verification()
+    verification.report("pods in mlops", "passed", "all 1 ready or done")
+    verification.report(check, "not checked", "there are no rows yet")
+    assert verification.exit_code == code
 
 
 def test_a_deployment_that_is_right(deployment: Deployment) -> None:

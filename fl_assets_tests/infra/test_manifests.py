@@ -12,6 +12,8 @@ from fl_assets_tests.infra.charts import merge, ours
 from fl_assets_tests.infra.rbac import CHART, rbac_objects
 from fl_assets_tests.infra.tool import ROOT, run, tool
 
+pytestmark = pytest.mark.infra
+
 HOSPITALS = ("north", "south")
 NAMESPACES = {"mlops", "federated-learning", "fl-north", "fl-south"}
 
@@ -215,7 +217,8 @@ def test_a_hospital_reaches_names_aws_and_the_server_alone(objects, hospital):
         for target in rule["to"]
         for port in rule["ports"]
     }
-    assert ports == {("pods", 53), ("0.0.0.0/0", 443), ("pods", 9092)}
+    agent = ("169.254.170.23/32", 80)
+    assert ports == {("pods", 53), ("0.0.0.0/0", 443), ("pods", 9092), agent}
     ((target,),) = (rule["to"] for rule in policy(objects, f"fl-{hospital}", "to-server")["egress"])
     assert target == {
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "federated-learning"}},

@@ -16,9 +16,17 @@ locals {
         {
           Sid       = "List"
           Effect    = "Allow"
-          Action    = ["s3:ListBucket", "s3:ListBucketVersions", "s3:ListBucketMultipartUploads"]
+          Action    = ["s3:ListBucket", "s3:ListBucketVersions"]
           Resource  = [local.store]
           Condition = prefix == "" ? null : { StringLike = { "s3:prefix" = ["${prefix}*"] } }
+        },
+        # AWS knows no prefix of this action.
+        {
+          Sid       = "Uploads"
+          Effect    = "Allow"
+          Action    = ["s3:ListBucketMultipartUploads"]
+          Resource  = [local.store]
+          Condition = null
         },
         {
           Sid    = "Objects"
