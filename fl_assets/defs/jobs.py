@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         UnresolvedAssetJobDefinition,
     )
 
+REFRESH_HOSPITAL = "refresh_hospital"
 TRAIN_AND_PROMOTE = "train_and_promote"
 
 
@@ -21,7 +22,7 @@ def refresh_hospital(simulated: bool) -> UnresolvedAssetJobDefinition:
     if simulated:
         selected.insert(0, "hospital_uploads")
     return dg.define_asset_job(
-        "refresh_hospital",
+        REFRESH_HOSPITAL,
         selection=dg.AssetSelection.assets(*selected),
         description="Collect, validate and partition a hospital's uploads; profile and baseline.",
     )
