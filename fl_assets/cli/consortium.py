@@ -145,7 +145,7 @@ def dev(
     port: Annotated[int, typer.Option(help="Of the web UI.")] = 3000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
-    """Open Dagster's UI on this consortium: graph, runs, backfills, sensors, schedules."""
+    """Open Dagster's UI on this consortium: graph, runs, backfills, sensors."""
     from fl_assets.pipeline import prepare_dagster_home
 
     workspace = Path("workspace.yaml")

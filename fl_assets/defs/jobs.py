@@ -1,8 +1,7 @@
-"""Jobs and the schedule for retraining."""
+"""Jobs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -43,23 +42,3 @@ def train_and_promote() -> UnresolvedAssetJobDefinition:
         ),
         description="One recipe from preprocessor to champion.",
     )
-
-
-def retraining_schedule(
-    job: UnresolvedAssetJobDefinition, routine: Sequence[str]
-) -> dg.ScheduleDefinition:
-    """The routine recipes on the first of the month, off until somebody turns it on."""
-
-    @dg.schedule(
-        name="monthly_retraining",
-        job=job,
-        cron_schedule="0 3 1 * *",
-        default_status=dg.DefaultScheduleStatus.STOPPED,
-        description="Retrain the routine recipes on the first of the month at 03:00 UTC.",
-    )
-    def monthly_retraining(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
-        month = context.scheduled_execution_time.strftime("%Y-%m")
-        for name in routine:
-            yield dg.RunRequest(run_key=f"{name}:{month}", partition_key=name)
-
-    return monthly_retraining
