@@ -152,7 +152,5 @@ def dev(
     if not workspace.is_file():
         raise NoWorkspaceError(workspace)
     prepare_dagster_home(Settings.from_environment())
-    # Dagster warns of its own beta parameters in every process that it starts.
-    os.environ.setdefault("PYTHONWARNINGS", "ignore:Parameter `backfill_policy`")
     command = [sys.executable, "-m", "dagster", "dev", "--workspace", str(workspace)]
     os.execv(sys.executable, [*command, "--host", host, "--port", str(port)])  # noqa: S606

@@ -142,7 +142,7 @@ def test_a_backfill_over_all_hospitals_is_one_run_each(server: DagsterServer) ->
     runs = found["runs"]
     assert isinstance(runs, list)
     tags = [tag for run in runs for tag in run["tags"]]
-    partitions = [t["value"] for t in tags if t["key"] == "dagster/asset_partition_range_start"]
+    partitions = [t["value"] for t in tags if t["key"] == "dagster/partition"]
     assert sorted(partitions) == HOSPITALS
 
 
