@@ -250,7 +250,7 @@ class Consortium(StrictModel):
         privacy_budget: of every hospital that has none of its own. If None, the defaults, with
             unprotected runs in a simulated consortium alone.
         cluster: how trainings run on Kubernetes, where they do (``FLA_RUNTIME=kubernetes``).
-        routine: recipes that the main job and the monthly schedule train, the others being
+        routine: recipes that the main job and the policy train, the others being
             experiments to run by name; all of them if None.
         hospitals: its members. A simulated consortium may give their number instead:
             ``hospitals: 100`` has hospital-001 to hospital-100 with equal shares.

@@ -145,14 +145,12 @@ def dev(
     port: Annotated[int, typer.Option(help="Of the web UI.")] = 3000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
-    """Open Dagster's UI on this consortium: graph, runs, backfills, sensors, schedules."""
+    """Open Dagster's UI on this consortium: graph, runs, backfills, sensors."""
     from fl_assets.pipeline import prepare_dagster_home
 
     workspace = Path("workspace.yaml")
     if not workspace.is_file():
         raise NoWorkspaceError(workspace)
     prepare_dagster_home(Settings.from_environment())
-    # Dagster warns of its own beta parameters in every process that it starts.
-    os.environ.setdefault("PYTHONWARNINGS", "ignore:Parameter `backfill_policy`")
     command = [sys.executable, "-m", "dagster", "dev", "--workspace", str(workspace)]
     os.execv(sys.executable, [*command, "--host", host, "--port", str(port)])  # noqa: S606

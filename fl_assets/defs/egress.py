@@ -14,7 +14,6 @@ def egress_assets() -> list[dg.AssetsDefinition]:
         # Showing the ledger is an entry too.
         deps=["hospital_partitions", "privacy_ledger"],
         partitions_def=HOSPITALS,
-        backfill_policy=dg.BackfillPolicy.multi_run(1),
         group_name="governance",
         kinds={"json"},
         owners=SITE,
