@@ -20,7 +20,7 @@ from pydantic import Field
 
 from fl_assets.config import StrictModel
 from fl_assets.coordinator.polling import Polled
-from fl_assets.site.intake import INTAKE, load_intake
+from fl_assets.site.intake import INTAKE, current_version, load_intake
 from fl_assets.site.uploads import list_uploads
 from fl_assets.storage import ObjectInfo, SiteStore
 
@@ -38,16 +38,19 @@ class Look:
         uploads: current objects in ``incoming/``.
         read: key and version of those that the intake read last.
         report: version of the intake's report, empty if there is none yet.
+        torn: whether the current records are others than the report says, as after an intake that
+            died between the two writes.
     """
 
     uploads: tuple[ObjectInfo, ...]
     read: frozenset[tuple[str, str]]
     report: str
+    torn: bool = False
 
     @property
     def changed(self) -> list[str]:
-        """Keys of uploads that are new, other or gone since the intake."""
-        return sorted({key for key, _ in self._present ^ self.read})
+        """Keys of uploads that are new, other or gone since the intake, or of a torn report."""
+        return sorted({key for key, _ in self._present ^ self.read}) or [INTAKE] * self.torn
 
     @property
     def state(self) -> str:
@@ -63,14 +66,15 @@ class Look:
 def look(store: SiteStore) -> Look:
     """Look into a hospital's ``incoming/``.
 
-    Needs the right to list it and to read the intake's report, and no row.
+    Needs the right to list it and to read the intake's report and manifest, and no row.
     """
     # In this order: a report that is newer than its version only makes the run's name an old one,
     # and the next look finds the right one.
     report = next((info.version for info in store.list(INTAKE) if info.key == INTAKE), "")
-    read = frozenset((upload.key, upload.version) for upload in load_intake(store).uploads)
+    intake = load_intake(store)
+    read = frozenset((upload.key, upload.version) for upload in intake.uploads)
     uploads = list_uploads(store, {key for key, _ in read})
-    return Look(tuple(uploads), read, report)
+    return Look(tuple(uploads), read, report, intake.records != current_version(store))
 
 
 @dataclass(frozen=True)

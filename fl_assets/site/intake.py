@@ -18,6 +18,7 @@ from fl_assets.site.gathering import Engine, Gathered, gather
 from fl_assets.site.upload_rows import QUARANTINE, aside_key
 from fl_assets.site.uploads import INCOMING, Upload, is_upload, list_uploads
 from fl_assets.storage import ObjectNotFoundError, SiteStore
+from fl_assets.storage.locks import Held
 
 __all__ = [
     "INCOMING",
@@ -30,6 +31,7 @@ __all__ = [
     "RecordsManifest",
     "Upload",
     "collect_records",
+    "current_version",
     "has_new_uploads",
     "is_upload",
     "load_intake",
@@ -150,7 +152,16 @@ def collect_records(
         BlockedUploadsError: an upload has too many bad rows, or is refused where its key held
             accepted rows before. The records stay as they are.
         NoRecordsError: no row at all fits. The records stay as they are.
+        LockHeldError: another process is rewriting the hospital's rows, for too long.
+        LockLostError: this process stalled and another took over; nothing was published.
     """
+    with store.lock(rows.LOCK) as held:
+        return _collect(store, spec, rules, engine, held)
+
+
+def _collect(
+    store: SiteStore, spec: CohortSpec, rules: IntakeRules, engine: Engine, held: Held
+) -> RecordsManifest:
     current = _current(store)
     known = {upload.key for upload in load_intake(store).uploads}
     listed = list_uploads(store, known)
@@ -159,16 +170,18 @@ def collect_records(
         blocked = _blocked(gathered.uploads, current, rules)
         manifest = None
         if not blocked and gathered.records.rows:
-            manifest = _store_records(store, spec, gathered)
+            held.check()
+            manifest = _store_records(store, spec, gathered, held)
     _clear_quarantine(store, gathered.uploads)
     # Last: until the report is there, the uploads count as new.
     report = Intake(
         uploads=gathered.uploads,
         ignored=tuple(i.key for i in store.list(INCOMING) if i.key not in taken),
         blocked=blocked,
-        records=manifest.version if manifest else current and current.version,
+        records=current_version(store),
     )
     text = report.model_dump_json(indent=2).encode()
+    held.check()
     EgressLog(store).publish("records", egress.INTAKE, INTAKE, text)
     if blocked:
         raise BlockedUploadsError(store.uri, blocked)
@@ -194,7 +207,9 @@ def _blocked(
     return blocked
 
 
-def _store_records(store: SiteStore, spec: CohortSpec, gathered: Gathered) -> RecordsManifest:
+def _store_records(
+    store: SiteStore, spec: CohortSpec, gathered: Gathered, held: Held
+) -> RecordsManifest:
     version = rows.keyed_version(store, gathered.records.finish())
     manifest = RecordsManifest(
         version=version,
@@ -205,6 +220,7 @@ def _store_records(store: SiteStore, spec: CohortSpec, gathered: Gathered) -> Re
         uploads=gathered.uploads,
     )
     text = manifest.model_dump_json(indent=2).encode()
+    held.check()
     EgressLog(store).publish("records", egress.INTAKE, MANIFEST, text)
     return manifest
 
@@ -238,6 +254,12 @@ def _current(store: SiteStore) -> RecordsManifest | None:
         return load_manifest(store)
     except ObjectNotFoundError:
         return None
+
+
+def current_version(store: SiteStore) -> str | None:
+    """Return the version of the current records, None if there are none."""
+    current = _current(store)
+    return current and current.version
 
 
 def has_new_uploads(store: SiteStore) -> bool:

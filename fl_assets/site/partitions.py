@@ -22,6 +22,7 @@ from fl_assets.site.egress import EgressLog
 from fl_assets.site.runs import SortedRuns
 from fl_assets.site.upload_rows import stored_schema
 from fl_assets.storage import ObjectNotFoundError, SiteStore
+from fl_assets.storage.locks import Held
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -89,14 +90,17 @@ def build_partitions(
     Raises:
         ObjectNotFoundError: the records were never collected.
         DamagedRowsError: their file has changed since.
+        LockHeldError: another process is rewriting the hospital's rows, for too long.
+        LockLostError: this process stalled and another took over; nothing was published.
     """
-    manifest = intake.load_manifest(store)
-    records = rows.read_batches(store, manifest.key, manifest.sha256)
-    dealt = (
-        (batch, deal_parts(batch[spec.key_column].to_pylist(), fractions)) for batch in records
-    )
-    written = _write(store, dealt, spec, manifest.version)
-    EgressLog(store).publish("partitions", egress.INTAKE, MANIFEST, _text(written))
+    with store.lock(rows.LOCK) as held:
+        manifest = intake.load_manifest(store)
+        records = rows.read_batches(store, manifest.key, manifest.sha256)
+        dealt = (
+            (batch, deal_parts(batch[spec.key_column].to_pylist(), fractions)) for batch in records
+        )
+        written = _write(store, dealt, spec, manifest.version, held)
+        EgressLog(store).publish("partitions", egress.INTAKE, MANIFEST, _text(written))
     return written
 
 
@@ -108,8 +112,9 @@ def write_partitions(
     records_version: str,
 ) -> PartitionManifest:
     """Store records under the given parts [n]; the manifest goes last."""
-    written = _write(store, [(rows.table_of(records), parts)], spec, records_version)
-    store.put(MANIFEST, _text(written))
+    with store.lock(rows.LOCK) as held:
+        written = _write(store, [(rows.table_of(records), parts)], spec, records_version, held)
+        store.put(MANIFEST, _text(written))
     return written
 
 
@@ -118,7 +123,9 @@ def _write(
     dealt: Iterable[tuple[pa.Table, NDArray[np.str_]]],
     spec: CohortSpec,
     records_version: str,
+    held: Held,
 ) -> PartitionManifest:
+    """Store the files of a version; the caller publishes it as the current one."""
     with ExitStack() as stack:
         schema = stored_schema(spec)
         writers = {part: stack.enter_context(rows.RowWriter(store, schema)) for part in PARTS}
@@ -128,6 +135,7 @@ def _write(
         with ThreadPoolExecutor(len(writers)) as pool:
             content = b"".join(pool.map(rows.RowWriter.finish, writers.values()))
         version = rows.keyed_version(store, content)
+        held.check()
         files = {}
         for part, writer in writers.items():
             key = f"partitions/{version}/{part}.parquet"
@@ -136,6 +144,7 @@ def _write(
         version=version, records=records_version, contract=spec.version, files=files
     )
     store.put(f"partitions/{version}/manifest.json", _text(manifest))
+    held.check()
     return manifest
 
 

@@ -13,8 +13,10 @@ import pytest
 
 from fl_assets.cohorts.spec import load_cohort
 from fl_assets.cohorts.synthetic import generate
+from fl_assets.consortium import IntakeRules
 from fl_assets.coordinator.arrivals import Cursor, Look, Past, Request, judge, look
 from fl_assets.coordinator.polling import Polled, poll
+from fl_assets.site import erasure, rows
 from fl_assets.site.intake import (
     INCOMING,
     INTAKE,
@@ -196,6 +198,38 @@ def test_nothing_is_lost_in_any_order_of_events_ticks_runs_and_crashes(
     world.settle()
     world.check()
     assert world.reads <= world.changes
+
+
+class KilledError(BaseException):
+    """Stands for the end of the process."""
+
+
+class MortalStore(FolderStore):
+    """A store whose process dies before it writes an intake's report."""
+
+    def put(self, key: str, data: bytes) -> ObjectInfo:
+        if key == INTAKE:
+            raise KilledError
+        return super().put(key, data)
+
+
+@pytest.mark.faults
+def test_records_that_the_report_does_not_know_are_collected_again(tmp_path: Path) -> None:
+    """As when the contract changed, and no upload: they alone would call for nothing."""
+    store = FolderStore(tmp_path)
+    store.put("incoming/a.csv", CONTENTS[0])
+    collect_records(store, STROKE)
+    assert look(store).changed == []
+    tombstone = erasure.fingerprint(rows.site_key(store), str(_PATIENTS["id"].iloc[0]))
+    erasure.add_tombstone(store, tombstone, [], START)
+    with pytest.raises(KilledError):
+        collect_records(MortalStore(tmp_path), STROKE, IntakeRules(max_quarantined=1))
+    found = look(store)
+    assert found.changed == [INTAKE]
+    asked = judge(Cursor(), Polled({"a": found}), no_runs, START).requests
+    assert [request.hospital for request in asked] == ["a"]
+    collect_records(store, STROKE)
+    assert look(store).changed == []
 
 
 def info(key: str, version: str, age: float) -> ObjectInfo:

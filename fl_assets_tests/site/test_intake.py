@@ -4,9 +4,12 @@ import itertools
 import os
 import random
 import tempfile
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from threading import Event
 
 import pandas as pd
 import pytest
@@ -32,6 +35,7 @@ from fl_assets.site.intake import (
 from fl_assets.site.runs import SortedRuns
 from fl_assets.site.uploads import ERASED
 from fl_assets.storage import FolderStore, ObjectNotFoundError, StorageError
+from fl_assets.storage.locks import Held, LockLostError
 from fl_assets_tests.damage import (
     EDITS,
     REFUSED,
@@ -393,6 +397,49 @@ def test_no_row_is_left_in_a_temporary_folder(
     with pytest.raises(StorageError):
         collect_records(store, stroke)
     assert list(temporary.iterdir()) == []
+
+
+def test_two_intakes_at_once_lose_no_row(
+    store: FolderStore, stroke: CohortSpec, text: pd.DataFrame
+) -> None:
+    """The first has listed the uploads before a further one came; the second sees all."""
+    arrive(store, "a.csv", text.iloc[:25], 1)
+    has_read, may_go_on = Event(), Event()
+
+    @contextmanager
+    def slow(*arguments):
+        with gathering.gather(*arguments) as gathered:
+            has_read.set()
+            assert may_go_on.wait(60)
+            yield gathered
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(collect_records, store, stroke, ANYTHING, slow)
+        assert has_read.wait(60)
+        arrive(store, "c.csv", text.iloc[25:40], 2)
+        other = FolderStore(Path(store.uri.removeprefix("file://")))
+        second = pool.submit(collect_records, other, stroke)
+        # It would be done by now, and the first would put fewer rows in its place.
+        assert not wait([second], timeout=0.5).done
+        may_go_on.set()
+        assert (first.result().rows, second.result().rows) == (25, 40)
+    assert load_manifest(store) == second.result()
+    assert load_intake(store).records == second.result().version
+    assert len(records(store)) == 40
+
+
+def test_an_intake_that_lost_its_lock_publishes_nothing(
+    store: FolderStore, stroke: CohortSpec, text: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrive(store, "a.csv", text, 1)
+
+    def lost() -> None:
+        raise LockLostError(store.uri, "rows")
+
+    monkeypatch.setattr(FolderStore, "lock", lambda *_: nullcontext(Held(lost)))
+    with pytest.raises(LockLostError):
+        collect_records(store, stroke)
+    assert everything(store, "records/") == {}
 
 
 def test_a_hundred_damaged_uploads(
