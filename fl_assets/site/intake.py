@@ -18,6 +18,7 @@ from fl_assets.site.gathering import Engine, Gathered, gather
 from fl_assets.site.upload_rows import QUARANTINE, aside_key
 from fl_assets.site.uploads import INCOMING, Upload, is_upload, list_uploads
 from fl_assets.storage import ObjectNotFoundError, SiteStore
+from fl_assets.storage.documents import load_document
 from fl_assets.storage.locks import Held
 
 __all__ = [
@@ -259,7 +260,7 @@ def _current(store: SiteStore) -> RecordsManifest | None:
 def current_version(store: SiteStore) -> str | None:
     """Return the version of the current records, None if there are none."""
     current = _current(store)
-    return current and current.version
+    return None if current is None else current.version
 
 
 def has_new_uploads(store: SiteStore) -> bool:
@@ -273,9 +274,13 @@ def has_new_uploads(store: SiteStore) -> bool:
 
 
 def load_intake(store: SiteStore) -> Intake:
-    """Return the report of the last intake, an empty one if there was none."""
+    """Return the report of the last intake, an empty one if there was none.
+
+    Raises:
+        UnreadableDocumentError: it is damaged or from another release.
+    """
     try:
-        return Intake.model_validate_json(store.get(INTAKE))
+        return load_document(store, INTAKE, Intake)
     except ObjectNotFoundError:
         return Intake()
 
@@ -285,5 +290,6 @@ def load_manifest(store: SiteStore) -> RecordsManifest:
 
     Raises:
         ObjectNotFoundError: the hospital's records were never collected.
+        UnreadableDocumentError: the manifest is damaged or from another release.
     """
-    return RecordsManifest.model_validate_json(store.get(MANIFEST))
+    return load_document(store, MANIFEST, RecordsManifest)

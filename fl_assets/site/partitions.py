@@ -22,6 +22,7 @@ from fl_assets.site.egress import EgressLog
 from fl_assets.site.runs import SortedRuns
 from fl_assets.site.upload_rows import stored_schema
 from fl_assets.storage import ObjectNotFoundError, SiteStore
+from fl_assets.storage.documents import load_document
 from fl_assets.storage.locks import Held
 
 Part = Literal["train", "validation", "test"]
@@ -157,8 +158,9 @@ def load_manifest(store: SiteStore) -> PartitionManifest:
 
     Raises:
         ObjectNotFoundError: the partitions were never built.
+        UnreadableDocumentError: the manifest is damaged or from another release.
     """
-    return PartitionManifest.model_validate_json(store.get(MANIFEST))
+    return load_document(store, MANIFEST, PartitionManifest)
 
 
 def load_part(store: SiteStore, manifest: PartitionManifest, part: Part) -> pd.DataFrame:

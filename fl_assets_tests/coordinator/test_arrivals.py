@@ -292,6 +292,25 @@ def test_a_hospital_that_fails_is_named_and_takes_nobodys_turn() -> None:
     assert found.cursor.turn(names, ["h3"], START, 0).due == ("h1", "h2", "h4", "h0", "h3")
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize("text", [b"\0SECRET", b"", b'{"uploads": [], "SECRET": 1}'])
+def test_a_report_that_cannot_be_read_stops_its_own_hospital_alone(
+    text: bytes, tmp_path: Path
+) -> None:
+    stores = {name: FolderStore(tmp_path / name) for name in ("a", "b", "c")}
+    for store in stores.values():
+        store.put("incoming/a.csv", CONTENTS[0])
+    stores["b"].put(INTAKE, text)
+    polled = poll(list(stores), lambda name: look(stores[name]), 10)
+    later = datetime.now(UTC) + timedelta(minutes=1)
+    found = judge(Cursor(), polled, no_runs, later)
+    assert [request.hospital for request in found.requests] == ["a", "c"]
+    assert set(found.notes) == {"b"}
+    assert "UnreadableDocumentError" in found.notes["b"]
+    assert "'records/intake.json' cannot be read as Intake" in found.notes["b"]
+    assert "SECRET" not in found.notes["b"]
+
+
 def test_who_had_no_turn_comes_first_and_who_left_the_consortium_not_at_all() -> None:
     polled: Polled[Look] = Polled(
         {"h0": Look((), frozenset(), "")}, {}, not_asked=["h3", "h4", "gone"]
