@@ -22,17 +22,19 @@ EgressKind = Literal[
     "partitions",
     "ledger",
     "erasure",
+    "failure",
 ]
 """The typed messages of a hospital.
 
 ``records`` and ``partitions`` are manifests: counts, reasons, names of uploads and keyed versions,
 which the coordinator and Dagster's UI may read from then on. ``ledger`` is the privacy ledger as
-shown in Dagster, ``erasure`` the partition versions that held somebody who was erased since.
+shown in Dagster, ``erasure`` the partition versions that held somebody who was erased since,
+``failure`` why a task of the hospital's pod failed.
 """
 
 PREFIX = "egress/"
 INTAKE = "intake"
-"""Who asks for what every intake publishes."""
+"""Who asks for what an intake publishes that no run asked for."""
 
 
 class EgressEntry(StrictModel):

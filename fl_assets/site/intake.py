@@ -133,6 +133,7 @@ def collect_records(
     spec: CohortSpec,
     rules: IntakeRules = DEFAULT_RULES,
     engine: Engine = gather,
+    run: str = egress.INTAKE,
 ) -> RecordsManifest:
     """Read every upload, keep the rows that fit (of an id the latest) and store them.
 
@@ -145,6 +146,7 @@ def collect_records(
         spec: the cohort.
         rules: when uploads are not let in.
         engine: what reads and sorts; the outcome is the same.
+        run: who asks, for the egress log.
 
     Returns:
         The manifest, written after all it names: readers believe only manifests.
@@ -157,11 +159,16 @@ def collect_records(
         LockLostError: this process stalled and another took over; nothing was published.
     """
     with store.lock(rows.LOCK) as held:
-        return _collect(store, spec, rules, engine, held)
+        return _collect(store, spec, rules, engine, run, held)
 
 
 def _collect(
-    store: SiteStore, spec: CohortSpec, rules: IntakeRules, engine: Engine, held: Held
+    store: SiteStore,
+    spec: CohortSpec,
+    rules: IntakeRules,
+    engine: Engine,
+    run: str,
+    held: Held,
 ) -> RecordsManifest:
     current = _current(store)
     known = {upload.key for upload in load_intake(store).uploads}
@@ -172,7 +179,7 @@ def _collect(
         manifest = None
         if not blocked and gathered.records.rows:
             held.check()
-            manifest = _store_records(store, spec, gathered, held)
+            manifest = _store_records(store, spec, gathered, run, held)
     _clear_quarantine(store, gathered.uploads)
     # Last: until the report is there, the uploads count as new.
     report = Intake(
@@ -183,7 +190,7 @@ def _collect(
     )
     text = report.model_dump_json(indent=2).encode()
     held.check()
-    EgressLog(store).publish("records", egress.INTAKE, INTAKE, text)
+    EgressLog(store).publish("records", run, INTAKE, text)
     if blocked:
         raise BlockedUploadsError(store.uri, blocked)
     if manifest is None:
@@ -209,7 +216,7 @@ def _blocked(
 
 
 def _store_records(
-    store: SiteStore, spec: CohortSpec, gathered: Gathered, held: Held
+    store: SiteStore, spec: CohortSpec, gathered: Gathered, run: str, held: Held
 ) -> RecordsManifest:
     version = rows.keyed_version(store, gathered.records.finish())
     manifest = RecordsManifest(
@@ -222,7 +229,7 @@ def _store_records(
     )
     text = manifest.model_dump_json(indent=2).encode()
     held.check()
-    EgressLog(store).publish("records", egress.INTAKE, MANIFEST, text)
+    EgressLog(store).publish("records", run, MANIFEST, text)
     return manifest
 
 

@@ -84,9 +84,15 @@ def deal_parts(ids: Iterable[str], fractions: SplitFractions) -> NDArray[np.str_
 
 
 def build_partitions(
-    store: SiteStore, spec: CohortSpec, fractions: SplitFractions
+    store: SiteStore, spec: CohortSpec, fractions: SplitFractions, run: str = egress.INTAKE
 ) -> PartitionManifest:
     """Deal the hospital's current records to train, validation and test, and store them.
+
+    Args:
+        store: the hospital's.
+        spec: the cohort.
+        fractions: of the parts.
+        run: who asks, for the egress log.
 
     Raises:
         ObjectNotFoundError: the records were never collected.
@@ -101,7 +107,7 @@ def build_partitions(
             (batch, deal_parts(batch[spec.key_column].to_pylist(), fractions)) for batch in records
         )
         written = _write(store, dealt, spec, manifest.version, held)
-        EgressLog(store).publish("partitions", egress.INTAKE, MANIFEST, _text(written))
+        EgressLog(store).publish("partitions", run, MANIFEST, _text(written))
     return written
 
 
