@@ -21,12 +21,16 @@ class RegisteredVersion:
         release: its release record; None where that is lost.
         aliases: that point to it.
         tags: of the version.
+        run: MLflow's run that made it.
+        card: its model card; empty where it has none yet.
     """
 
     version: str
     release: ReleaseRecord | None
     aliases: tuple[str, ...]
     tags: dict[str, str]
+    run: str = ""
+    card: str = ""
 
     def holds(self, hospital: str, partitions: Container[str] | None = None) -> bool:
         """Tell whether a hospital's data may be in it.
@@ -82,4 +86,6 @@ def registered_versions(registry: Registry) -> Iterator[RegisteredVersion]:
             release=release,
             aliases=tuple(sorted(a for a, version in aliases.items() if version == number)),
             tags={str(key): str(value) for key, value in found.tags.items()},
+            run=str(found.run_id or ""),
+            card=str(found.description or ""),
         )
