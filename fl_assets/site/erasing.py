@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from fl_assets.cohorts.spec import CohortSpec
 from fl_assets.errors import BadDataError, FlAssetsError
 from fl_assets.site.erasure import add_tombstone, erased_ids, fingerprint
-from fl_assets.site.intake import BlockedUploadsError, NoRecordsError
+from fl_assets.site.intake import BlockedUploadsError, NoRecordsError, load_manifest
 from fl_assets.site.receipts import Receipt, count_deleted, save_receipt
 from fl_assets.site.rows import LOCK, site_key
 from fl_assets.site.taking_out import TakingOut
-from fl_assets.site.whereabouts import search
-from fl_assets.storage import ObjectInfo, SiteStore
+from fl_assets.site.whereabouts import Whereabouts, search
+from fl_assets.storage import ObjectInfo, ObjectNotFoundError, SiteStore
 from fl_assets.storage.locks import Held
 
 
@@ -66,7 +66,7 @@ def erase_patient(
     spec: CohortSpec,
     hospital: str,
     patient_id: str,
-    rebuild: Callable[[], None],
+    rebuild: Callable[[Mapping[str, int]], None],
 ) -> Erasure:
     """Erase a patient and store a receipt; what was cut off is finished when it is done again.
 
@@ -79,7 +79,8 @@ def erase_patient(
         spec: the cohort.
         hospital: name.
         patient_id: as it stands in the uploads.
-        rebuild: collects the records and makes partitions of them.
+        rebuild: collects the records and makes partitions of them, given the lines that were taken
+            out of each upload since the current records.
 
     Raises:
         CohortWithoutIdsError: the cohort has no ids.
@@ -101,7 +102,7 @@ def _erase(
     spec: CohortSpec,
     hospital: str,
     patient_id: str,
-    rebuild: Callable[[], None],
+    rebuild: Callable[[Mapping[str, int]], None],
     held: Held,
 ) -> Erasure:
     where = search(store, spec, patient_id)
@@ -112,10 +113,11 @@ def _erase(
         raise UnknownPatientError(hospital)
     now = datetime.now(UTC)
     add_tombstone(store, mark, where.partitions, now)
+    taken_out = _taken_out(store, where)
     uploads = TakingOut(store, spec, patient_id, where)
     uploads.run()
     try:
-        rebuild()
+        rebuild(taken_out)
     except BlockedUploadsError as error:
         why = f"{len(error.blocked)} uploads block the records, see `fla quarantine {hospital}`"
         raise ErasureIncompleteError(hospital, why) from None
@@ -151,6 +153,19 @@ _KEPT = {
     "personal/": "the hospital's own models, which no other sees, until they are trained anew",
     "erased.json": "a fingerprint of the id, keyed with the hospital's secret",
 }
+
+
+def _taken_out(store: SiteStore, where: Whereabouts) -> dict[str, int]:
+    """Count the patient's lines in the uploads that the current records were made of.
+
+    An erasure that was cut off may have rewritten them already; these versions go last.
+    """
+    try:
+        made_of = load_manifest(store).uploads
+    except ObjectNotFoundError:
+        return {}
+    found = {upload.key: where.uploads.get((upload.key, upload.version)) for upload in made_of}
+    return {key: len(lines.spans) for key, lines in found.items() if lines is not None}
 
 
 def _remove(store: SiteStore, found: list[ObjectInfo]) -> list[ObjectInfo]:

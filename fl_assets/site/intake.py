@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from pydantic import Field
 
@@ -16,7 +17,7 @@ from fl_assets.site import egress, rows
 from fl_assets.site.egress import EgressLog
 from fl_assets.site.gathering import Engine, Gathered, gather
 from fl_assets.site.upload_rows import QUARANTINE, aside_key
-from fl_assets.site.uploads import INCOMING, Upload, is_upload, list_uploads
+from fl_assets.site.uploads import ERASED, INCOMING, Upload, is_upload, list_uploads
 from fl_assets.storage import ObjectNotFoundError, SiteStore
 from fl_assets.storage.documents import load_document
 from fl_assets.storage.locks import Held
@@ -42,6 +43,7 @@ __all__ = [
 MANIFEST = "records/manifest.json"
 INTAKE = "records/intake.json"
 DEFAULT_RULES = IntakeRules()
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 class NoRecordsError(BadDataError):
@@ -134,6 +136,7 @@ def collect_records(
     rules: IntakeRules = DEFAULT_RULES,
     engine: Engine = gather,
     run: str = egress.INTAKE,
+    taken_out: Mapping[str, int] = NOTHING,
 ) -> RecordsManifest:
     """Read every upload, keep the rows that fit (of an id the latest) and store them.
 
@@ -147,19 +150,21 @@ def collect_records(
         rules: when uploads are not let in.
         engine: what reads and sorts; the outcome is the same.
         run: who asks, for the egress log.
+        taken_out: rows that an erasure took out since the current records, by upload; they are no
+            loss in the sense of the rules.
 
     Returns:
         The manifest, written after all it names: readers believe only manifests.
 
     Raises:
-        BlockedUploadsError: an upload has too many bad rows, or is refused where its key held
-            accepted rows before. The records stay as they are.
+        BlockedUploadsError: an upload has too many bad rows, or lost too many of those that were
+            accepted under its key, as when it is refused. The records stay as they are.
         NoRecordsError: no row at all fits. The records stay as they are.
         LockHeldError: another process is rewriting the hospital's rows, for too long.
         LockLostError: this process stalled and another took over; nothing was published.
     """
     with store.lock(rows.LOCK) as held:
-        return _collect(store, spec, rules, engine, run, held)
+        return _collect(store, spec, rules, engine, run, taken_out, held)
 
 
 def _collect(
@@ -168,6 +173,7 @@ def _collect(
     rules: IntakeRules,
     engine: Engine,
     run: str,
+    taken_out: Mapping[str, int],
     held: Held,
 ) -> RecordsManifest:
     current = _current(store)
@@ -175,7 +181,7 @@ def _collect(
     listed = list_uploads(store, known)
     taken = {info.key for info in listed}
     with engine(store, spec, listed) as gathered:
-        blocked = _blocked(gathered.uploads, current, rules)
+        blocked = _blocked(gathered.uploads, current, rules, taken_out)
         manifest = None
         if not blocked and gathered.records.rows:
             held.check()
@@ -199,18 +205,30 @@ def _collect(
 
 
 def _blocked(
-    uploads: Sequence[Upload], current: RecordsManifest | None, rules: IntakeRules
+    uploads: Sequence[Upload],
+    current: RecordsManifest | None,
+    rules: IntakeRules,
+    taken_out: Mapping[str, int],
 ) -> dict[str, str]:
     """Return the uploads that keep the records from changing, and why."""
-    before = {u.key for u in current.uploads if u.accepted} if current else set()
+    before = {u.key: u.accepted for u in current.uploads} if current else {}
     blocked = {}
     for upload in uploads:
-        if upload.refused and upload.key in before:
+        had = before.get(upload.key, 0)
+        erased = upload.reasons.get(ERASED, 0) + taken_out.get(upload.key, 0)
+        lost = had - upload.accepted - erased
+        if upload.refused and had:
             blocked[upload.key] = f"its accepted rows would be lost, for {upload.refused}"
         elif upload.bad_share > rules.max_quarantined:
             blocked[upload.key] = (
                 f"{upload.quarantined} of {upload.rows_in} rows are in quarantine, more than "
                 f"{rules.max_quarantined:.0%}: {_told(upload.reasons)}"
+            )
+        elif lost > rules.max_lost * had:
+            blocked[upload.key] = (
+                f"{lost} of the {had} rows that were accepted under this name are missing, more "
+                f"than {rules.max_lost:.0%}: upload the whole file, delete the object if its rows "
+                "are to go, or raise intake.max_lost in consortium.yaml"
             )
     return blocked
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import gzip
 import io
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Barrier, Event
 
@@ -63,8 +63,8 @@ def text(stroke: CohortSpec) -> pd.DataFrame:
 
 
 def erase(store: FolderStore, spec: CohortSpec, patient: str = ID, rules=RULES):
-    def rebuild() -> None:
-        collect_records(store, spec, rules)
+    def rebuild(taken_out: Mapping[str, int]) -> None:
+        collect_records(store, spec, rules, taken_out=taken_out)
         partitions.build_partitions(store, spec, SPLIT)
 
     return erase_patient(store, spec, "hospital-a", patient, rebuild)
@@ -293,6 +293,25 @@ def test_a_blocked_intake_leaves_the_erasure_open(
     store.delete("incoming/bad.csv")
     assert erase(store, stroke).receipt is not None
     assert who_holds(store) == []
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("changes", range(0, 30, 2))
+def test_rows_that_an_erasure_took_out_are_no_loss_that_blocks(
+    tmp_path: Path, stroke: CohortSpec, text: pd.DataFrame, changes: int
+) -> None:
+    """Also where most lines of a file were the patient's, and the first attempt was killed."""
+    store = FolderStore(tmp_path)
+    store.put("incoming/a.csv", text.head(9).to_csv(index=False).encode())
+    bare = text.iloc[[39, 30]].to_csv(index=False)
+    store.put("incoming/b.csv", bare.encode())
+    rules = IntakeRules(max_lost=0.1)
+    build(store, stroke, rules)
+    with suppress(KilledError):
+        erase(MortalStore(store, changes), stroke, rules=rules)  # type: ignore[arg-type]
+    erase(store, stroke, rules=rules)
+    assert who_holds(store) == []
+    assert load_manifest(store).rows == 10
 
 
 class Meanwhile:

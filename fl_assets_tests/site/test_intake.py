@@ -45,7 +45,7 @@ from fl_assets_tests.damage import (
     good_lines,
     is_row,
 )
-from fl_assets_tests.fuzz import fuzzed
+from fl_assets_tests.fuzz import fuzzed, hardly_damaged
 from fl_assets_tests.site.conftest import store_with_key
 
 ANYTHING = IntakeRules(max_quarantined=1)
@@ -443,15 +443,15 @@ def test_an_intake_that_lost_its_lock_publishes_nothing(
 
 
 def test_a_hundred_damaged_uploads(
-    store: FolderStore, stroke: CohortSpec, text: pd.DataFrame, lines: list[str]
+    store: FolderStore, stroke: CohortSpec, text: pd.DataFrame
 ) -> None:
     """None is let in unseen: each is reported with its cause, and the old version stays current."""
     arrive(store, "good.csv", text, 0)
-    arrive(store, "hit.csv", as_file(lines), 1)
+    whole = as_file(good_lines(stroke, 40, 3))
+    arrive(store, "hit.csv", whole, 1)
     first = collect_records(store, stroke)
     before = everything(store, "records/") | everything(store, "partitions/")
     draw = random.Random(20)
-    whole = as_file(good_lines(stroke, 40, 3))
     for number in range(100):
         damage = fuzzed(whole, draw)
         arrive(store, "hit.csv", damage, 2 + number)
@@ -463,7 +463,9 @@ def test_a_hundred_damaged_uploads(
         assert good == first.uploads[0]
         assert found.blocked["incoming/hit.csv"]
         assert hit.rows_in == hit.accepted + hit.quarantined + hit.duplicates
-        if hit.refused is None:
+        if hit.refused is None and "are missing, more than 50%" in found.blocked[hit.key]:
+            assert 0 < hit.rows_in < 20
+        elif hit.refused is None:
             assert hit.rows_in > 0
             assert sum(hit.reasons.values()) >= hit.quarantined > hit.rows_in / 5
         assert load_manifest(store) == first
@@ -471,6 +473,40 @@ def test_a_hundred_damaged_uploads(
         assert now.keys() == before.keys()
         del now["records/intake.json"]
         assert now.items() <= before.items()
+
+
+def test_a_hundred_hardly_damaged_uploads(store: FolderStore, stroke: CohortSpec) -> None:
+    """One bad row blocks nothing; it is held back with its cause, and no other is lost."""
+    whole = as_file(good_lines(stroke, 40, 3))
+    arrive(store, "hit.csv", whole, 1)
+    collect_records(store, stroke)
+    draw = random.Random(21)
+    for number in range(100):
+        arrive(store, "hit.csv", hardly_damaged(whole, draw), 2 + number)
+        (hit,) = collect_records(store, stroke).uploads
+        assert (hit.rows_in, hit.accepted, hit.quarantined) == (40, 39, 1)
+        assert sum(hit.reasons.values()) >= 1
+
+
+def test_an_upload_that_lost_most_of_its_rows_blocks_until_it_is_whole_or_deleted(
+    store: FolderStore, stroke: CohortSpec, text: pd.DataFrame
+) -> None:
+    arrive(store, "a.csv", text, 1)
+    first = collect_records(store, stroke)
+    arrive(store, "a.csv", text.iloc[:30], 2)
+    assert collect_records(store, stroke).rows == 30
+    arrive(store, "a.csv", text, 3)
+    assert collect_records(store, stroke).version == first.version
+    arrive(store, "a.csv", text.iloc[:29], 4)
+    with pytest.raises(BlockedUploadsError, match=r"31 of the 60 rows .* missing, more than 50%"):
+        collect_records(store, stroke)
+    assert load_manifest(store).version == load_intake(store).records == first.version
+    assert not has_new_uploads(store)
+    assert collect_records(store, stroke, IntakeRules(max_lost=0.6)).rows == 29
+    arrive(store, "a.csv", text.iloc[:2], 5)
+    arrive(store, "b.csv", text.iloc[:9], 6)
+    store.delete("incoming/a.csv")
+    assert collect_records(store, stroke).rows == 9
 
 
 def test_no_value_is_in_the_manifest(
