@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
-from fl_assets.cli.output import Format, FormatOption, out, print_json, print_table
+from fl_assets.cli.output import Format, FormatOption, err, out, print_json, print_table
 from fl_assets.cli.steps import announce, dagster, step_json, tell
 from fl_assets.errors import FlAssetsError
 from fl_assets.settings import Settings
@@ -107,6 +108,8 @@ def status(answer: FormatOption = Format.TABLE) -> None:
         return
     for shown in found.tables():
         print_table(shown)
+    for warning in found.warnings:
+        err.print(f"\n[bold]note[/] {escape(warning)}", soft_wrap=True)
     if settings.withdrawn:
         out.print(f"\nwithdrawn: {', '.join(sorted(settings.withdrawn))}", soft_wrap=True)
     champion = _champion(settings)

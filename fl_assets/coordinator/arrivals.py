@@ -24,7 +24,7 @@ from pydantic import Field
 from fl_assets.config import StrictModel
 from fl_assets.coordinator.chain import RECORDS, Behind, Seen, first_behind
 from fl_assets.coordinator.polling import Polled
-from fl_assets.site.intake import INTAKE, load_intake
+from fl_assets.site.intake import INTAKE, current_version, load_intake
 from fl_assets.site.uploads import list_uploads
 from fl_assets.storage import ObjectInfo, SiteStore
 
@@ -42,18 +42,21 @@ class Look:
         uploads: current objects in ``incoming/``.
         read: key and version of those that the intake read last.
         report: version of the intake's report, empty if there is none yet.
+        torn: whether the current records are others than the report says, as after an intake that
+            died between the two writes.
         behind: what the hospital made without Dagster.
     """
 
     uploads: tuple[ObjectInfo, ...]
     read: frozenset[tuple[str, str]]
     report: str
+    torn: bool = False
     behind: Behind | None = None
 
     @property
     def changed(self) -> list[str]:
-        """Keys of uploads that are new, other or gone since the intake."""
-        return sorted({key for key, _ in self._present ^ self.read})
+        """Keys of uploads that are new, other or gone since the intake, or of a torn report."""
+        return sorted({key for key, _ in self._present ^ self.read}) or [INTAKE] * self.torn
 
     @property
     def state(self) -> str:
@@ -85,8 +88,9 @@ def look(store: SiteStore, seen: Callable[[str], Seen], now: datetime) -> Look:
     intake = load_intake(store)
     read = frozenset((upload.key, upload.version) for upload in intake.uploads)
     uploads = list_uploads(store, {key for key, _ in read})
+    torn = intake.records != current_version(store)
     behind = first_behind(store, seen, bool(intake.blocked), now)
-    return Look(tuple(uploads), read, report, behind)
+    return Look(tuple(uploads), read, report, torn, behind)
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def current_version(store: SiteStore, asset: str) -> str | None:
 
     try:
         if asset == RECORDS:
-            return intake.load_manifest(store).version
+            return intake.current_version(store)
         if asset == PARTITIONS:
             return partitions.load_manifest(store).version
         return profile.load_profile(store).version

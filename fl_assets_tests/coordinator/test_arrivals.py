@@ -13,9 +13,11 @@ import pytest
 
 from fl_assets.cohorts.spec import load_cohort
 from fl_assets.cohorts.synthetic import generate
+from fl_assets.consortium import IntakeRules
 from fl_assets.coordinator.arrivals import Cursor, Look, Past, Request, judge, look
 from fl_assets.coordinator.chain import Seen
 from fl_assets.coordinator.polling import Polled, poll
+from fl_assets.site import erasure, rows
 from fl_assets.site.intake import (
     INCOMING,
     INTAKE,
@@ -305,6 +307,38 @@ def test_nothing_is_lost_in_any_order_of_events_ticks_runs_and_crashes(
     assert world.reads <= world.changes
 
 
+class KilledError(BaseException):
+    """Stands for the end of the process."""
+
+
+class MortalStore(FolderStore):
+    """A store whose process dies before it writes an intake's report."""
+
+    def put(self, key: str, data: bytes) -> ObjectInfo:
+        if key == INTAKE:
+            raise KilledError
+        return super().put(key, data)
+
+
+@pytest.mark.faults
+def test_records_that_the_report_does_not_know_are_collected_again(tmp_path: Path) -> None:
+    """As when the contract changed, and no upload: they alone would call for nothing."""
+    store = FolderStore(tmp_path)
+    store.put("incoming/a.csv", CONTENTS[0])
+    collect_records(store, STROKE)
+    assert look(store).changed == []
+    tombstone = erasure.fingerprint(rows.site_key(store), str(_PATIENTS["id"].iloc[0]))
+    erasure.add_tombstone(store, tombstone, [], START)
+    with pytest.raises(KilledError):
+        collect_records(MortalStore(tmp_path), STROKE, IntakeRules(max_quarantined=1))
+    found = look(store)
+    assert found.changed == [INTAKE]
+    asked = judge(Cursor(), Polled({"a": found}), no_runs, START).requests
+    assert [request.hospital for request in asked] == ["a"]
+    collect_records(store, STROKE)
+    assert look(store).changed == []
+
+
 def info(key: str, version: str, age: float) -> ObjectInfo:
     return ObjectInfo(f"incoming/{key}", 9, version, START - timedelta(seconds=age))
 
@@ -363,6 +397,25 @@ def test_a_hospital_that_fails_is_named_and_takes_nobodys_turn() -> None:
     assert set(found.notes) == {"h0", "h3"}
     assert found.notes["h3"] == "cannot be looked at: AccessDeniedError: h3 lets nobody in"
     assert found.cursor.turn(names, ["h3"], START, 0).due == ("h1", "h2", "h4", "h0", "h3")
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("text", [b"\0SECRET", b"", b'{"uploads": [], "SECRET": 1}'])
+def test_a_report_that_cannot_be_read_stops_its_own_hospital_alone(
+    text: bytes, tmp_path: Path
+) -> None:
+    stores = {name: FolderStore(tmp_path / name) for name in ("a", "b", "c")}
+    for store in stores.values():
+        store.put("incoming/a.csv", CONTENTS[0])
+    stores["b"].put(INTAKE, text)
+    polled = poll(list(stores), lambda name: look(stores[name]), 10)
+    later = datetime.now(UTC) + timedelta(minutes=1)
+    found = judge(Cursor(), polled, no_runs, later)
+    assert [request.hospital for request in found.requests] == ["a", "c"]
+    assert set(found.notes) == {"b"}
+    assert "UnreadableDocumentError" in found.notes["b"]
+    assert "'records/intake.json' cannot be read as Intake" in found.notes["b"]
+    assert "SECRET" not in found.notes["b"]
 
 
 def test_who_had_no_turn_comes_first_and_who_left_the_consortium_not_at_all() -> None:

@@ -141,6 +141,8 @@ def exercise(store: SiteStore, file: Path, other: Path) -> None:
     # Takes up the second, for which the first was aborted.
     store.put_file("incoming/large.csv", other)
     assert store.purge("incoming/large.csv") == 1
+    with store.lock("rows") as held:
+        held.check()
 
 
 @pytest.fixture
