@@ -53,11 +53,11 @@ check: $(VENV)/.dev  ## Run linters, type check and the import contract
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-check-infra: .venv-infra/.done $(VENV)/.dev  ## Run the linters of Terraform, charts, images and pipelines
-	$(BIN)/python -m tools.check_infra
+check-infra: .venv-infra/.done $(VENV)/.dev  ## Run the linters of Terraform, charts, images and pipelines (ALL=1: a missing tool is a problem)
+	$(BIN)/python -m tools.check_infra $(if $(ALL),--all)
 
 deploy: $(VENV)/.demo  ## Bring AWS, images and charts up (DRY_RUN=1 shows it; TAG=commit: charts alone)
-	PYTHON=$(BIN)/python CONSORTIUM='$(CONSORTIUM)' TAG='$(TAG)' DRY_RUN='$(DRY_RUN)' YES='$(YES)' deploy/deploy.sh
+	PYTHON=$(BIN)/python CONSORTIUM='$(CONSORTIUM)' OVERRIDES='$(OVERRIDES)' TAG='$(TAG)' DRY_RUN='$(DRY_RUN)' YES='$(YES)' deploy/deploy.sh
 
 train-remote: $(VENV)/.demo  ## Train on the cluster (RECIPE=name)
 	$(BIN)/python -m deploy.train_remote $(RECIPE)

@@ -7,15 +7,18 @@ usage() {
 usage: deploy/deploy.sh [--help]
 
   1. state      terraform/bootstrap.sh, unless terraform/main/backend.hcl is there
-  2. AWS        terraform apply in terraform/main, which shows its plan and asks
+  2. AWS        plan of terraform/main, which is shown; a bucket that it removes must be empty;
+                asks, and applies
   3. images     build and push what the registry lacks
   4. cluster    all charts, passwords and databases, in their order
 
 Variables:
   CONSORTIUM  path of consortium.yaml (default: consortium.yaml)
+  OVERRIDES   values by chart that come on top of helm-values/ (default: overrides.yaml beside
+              consortium.yaml, if it is there)
   TAG         images of this tag are pushed already: do step 4 alone, as the pipeline does
   BUILDER     docker or podman (default: docker)
-  YES=1       apply Terraform's plans without a question
+  YES=1       apply Terraform's plan without a question
   DRY_RUN=1   show the commands and call none
   PYTHON      with this project installed (default: .venv/bin/python)
 
@@ -35,12 +38,14 @@ fi
 
 cd "$(dirname "$0")/.."
 consortium=$(realpath "${CONSORTIUM:-consortium.yaml}")
+overrides=${OVERRIDES:-}
+if [[ -z $overrides && -f $(dirname "$consortium")/overrides.yaml ]]; then
+  overrides=$(dirname "$consortium")/overrides.yaml
+fi
 builder=${BUILDER:-docker}
 python=${PYTHON:-.venv/bin/python}
 dry=${DRY_RUN:-}
 given_tag=${TAG:-}
-approval=()
-[[ -z ${YES:-} ]] || approval=(-auto-approve)
 
 fail() {
   echo "error: $*" >&2
@@ -82,7 +87,24 @@ make_infrastructure() {
     run terraform/bootstrap.sh -auto-approve
   fi
   run terraform -chdir=terraform/main init -input=false -backend-config=backend.hcl
-  run terraform -chdir=terraform/main apply -var "consortium_file=$consortium" "${approval[@]}"
+  run terraform -chdir=terraform/main plan -input=false -var "consortium_file=$consortium" \
+    -out=main.tfplan
+  look_at_removals
+  approve
+  run terraform -chdir=terraform/main apply -input=false main.tfplan
+}
+
+look_at_removals() {
+  echo "+ terraform -chdir=terraform/main show -json main.tfplan | $python -m deploy.removals"
+  [[ -n $dry ]] || terraform -chdir=terraform/main show -json main.tfplan | "$python" -m deploy.removals
+}
+
+approve() {
+  local answer
+  [[ -z $dry && -z ${YES:-} ]] || return 0
+  # Without anybody to ask the answer is no.
+  read -rp "Apply this plan? Only 'yes' does: " answer || true
+  [[ $answer == yes ]] || fail "not applied"
 }
 
 read_outputs() {
@@ -122,6 +144,7 @@ install_charts() {
     cluster=$(output cluster_name)
     arguments+=(--outputs build/outputs.json)
   fi
+  [[ -z $overrides ]] || arguments+=(--overrides "$overrides")
   export KUBECONFIG=$PWD/build/kubeconfig
   run aws eks update-kubeconfig --region "$region" --name "$cluster" --kubeconfig "$KUBECONFIG"
   "$python" -m deploy.install "${arguments[@]}"

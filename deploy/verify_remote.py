@@ -31,7 +31,10 @@ from fl_assets.config import load_yaml_model
 from fl_assets.consortium import Consortium
 from fl_assets.errors import FlAssetsError
 
-PASSED, PROBLEM, UNKNOWN = "passed", "problem", "could not be run"
+PASSED, PROBLEM, NOT_CHECKED, UNKNOWN = "passed", "problem", "not checked", "could not be run"
+
+_ISOLATION = " closed to "
+"""In the names of the doctor's checks of who must not read what."""
 
 Report = Callable[[str, str, str], None]
 """Told of a check: its name, verdict and what was found."""
@@ -42,10 +45,13 @@ class Verification:
 
     def __init__(self) -> None:
         self.verdicts: list[str] = []
+        self._open = False
 
     def report(self, check: str, verdict: str, found: str) -> None:
         """Show a check."""
         self.verdicts.append(verdict)
+        # What does not concern a pod is not checked there; isolation concerns all of them.
+        self._open |= verdict == NOT_CHECKED and _ISOLATION in check
         print(f"{verdict:>16}  {check}: {found}", flush=True)
 
     @property
@@ -53,7 +59,7 @@ class Verification:
         """0 if everything is right, 1 if something is not, 2 if it could not be found out."""
         if PROBLEM in self.verdicts:
             return 1
-        return 2 if UNKNOWN in self.verdicts else 0
+        return 2 if self._open or UNKNOWN in self.verdicts else 0
 
 
 def check_pods(api: ClusterApi, namespace: str, report: Report) -> None:

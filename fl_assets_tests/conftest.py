@@ -15,6 +15,7 @@ from filelock import FileLock
 from fl_assets import pipeline
 from fl_assets.settings import Settings
 from fl_assets.tracking.runs import Tracking
+from fl_assets_tests.infra import tool
 from fl_assets_tests.world import build_world, dagster_instance, set_gates, settings_of
 
 # Comes with dp-accounting, and closes the stream that it found at its import, pytest's own, when
@@ -22,6 +23,13 @@ from fl_assets_tests.world import build_world, dagster_instance, set_gates, sett
 absl_logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 
 FINISHED_ROWS = 900
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Before any fixture of the test, which may need a tool already."""
+    tool.begins(item)
+
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "charts/fl-consortium"
+SCRIPTS = (".ci/run", "deploy/deploy.sh", "terraform/bootstrap.sh")
 PATH = os.pathsep.join([str(ROOT / ".venv-infra/bin"), os.environ.get("PATH", "")])
 
 
@@ -44,6 +45,7 @@ def checks() -> list[Check]:
         Check(
             "terraform fmt", lambda: found("terraform", "fmt", "-check", "-recursive", "terraform")
         ),
+        Check("shellcheck", lambda: found("shellcheck", *SCRIPTS)),
         Check("hadolint", lambda: found("hadolint", "Dockerfile")),
         Check(
             "zizmor", lambda: found("zizmor", "--offline", "--no-progress", "--quiet", ".github")

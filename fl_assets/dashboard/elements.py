@@ -9,24 +9,12 @@ import pandas as pd
 import streamlit as st
 
 from fl_assets.coordinator.polling import poll
-from fl_assets.errors import FlAssetsError
 from fl_assets.reporting.html import Picture, Table, cell_text
 
 Answer = TypeVar("Answer")
 
 # For all hospitals together, so that one that hangs holds up no page.
 SECONDS = 20.0
-
-
-class UnreadableDocumentError(FlAssetsError):
-    """A hospital has a document that is not what was written."""
-
-    def __init__(self, hospital: str) -> None:
-        # Without the cause, which holds a piece of the document.
-        super().__init__(
-            f"a document of {hospital} is damaged or of another release: `fla doctor` and "
-            f"`fla verify-ledger {hospital}` look closer"
-        )
 
 
 def show_table(table: Table) -> None:
@@ -51,13 +39,7 @@ def ask_hospitals(names: Sequence[str], question: Callable[[str], Answer]) -> di
         question: reads a hospital's store as the coordinator.
     """
 
-    def ask(name: str) -> Answer:
-        try:
-            return question(name)
-        except ValueError:
-            raise UnreadableDocumentError(name) from None
-
-    polled = poll(names, ask, SECONDS)
+    polled = poll(names, question, SECONDS)
     for name in names:
         if name not in polled.answers:
             why = polled.failures.get(name, "no time was left for it")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import streamlit as st
 
 from fl_assets.coordinator import documents
-from fl_assets.coordinator.arrivals import look
 from fl_assets.coordinator.decision import KEY, Promotion
 from fl_assets.coordinator.readiness import hospital_state
 from fl_assets.coordinator.status import hospital_status
@@ -14,6 +13,7 @@ from fl_assets.coordinator.withdrawal import champion_lost
 from fl_assets.dashboard.elements import ask_hospitals, show_table
 from fl_assets.reporting.html import Cell, Table
 from fl_assets.settings import Settings
+from fl_assets.site.intake import new_uploads
 
 COLUMNS = ["hospital", "uploads", "records", "quarantined", "partitions", "train/val/test", "waits"]
 
@@ -38,7 +38,7 @@ def show(settings: Settings) -> None:
 
 def _hospital(settings: Settings, name: str) -> list[Cell]:
     store = settings.listing_store(name)
-    found, state, new = hospital_status(settings, name), hospital_state(store), look(store).changed
+    found, state, new = hospital_status(settings, name), hospital_state(store), new_uploads(store)
     waits = [f"{len(new)} uploads are not collected yet"] if new else []
     waits += [state.hold] if state.hold else []
     parts = " / ".join(map(str, found.parts.values())) if found.parts else None

@@ -15,7 +15,7 @@ from fl_assets.cohorts.reader import LINE, PROBLEM, TEXT
 from fl_assets.config import StrictModel
 from fl_assets.errors import FlAssetsError
 from fl_assets.site import rows
-from fl_assets.site.intake import has_new_uploads, load_intake
+from fl_assets.site.intake import load_intake, new_uploads
 from fl_assets.site.upload_rows import aside_key
 from fl_assets.site.uploads import INCOMING, Upload
 from fl_assets.storage import ObjectNotFoundError, SiteStore
@@ -56,7 +56,7 @@ def quarantine_report(store: SiteStore) -> QuarantineReport:
         uploads=intake.uploads,
         blocked=intake.blocked,
         ignored=intake.ignored,
-        outdated=has_new_uploads(store),
+        outdated=bool(new_uploads(store)),
     )
 
 

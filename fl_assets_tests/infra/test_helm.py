@@ -14,12 +14,14 @@ from fl_assets_tests.cluster.fakekube.pod_security import violations
 from fl_assets_tests.infra import given
 from fl_assets_tests.infra.charts import (
     THIRD_PARTY,
+    closed,
     defaults,
     kubernetes_objects,
     kubernetes_schema,
     merged,
     ours,
     schema_file,
+    switched_on,
     unknown_keys,
     validator,
 )
@@ -48,6 +50,20 @@ def test_the_schemas_find_what_does_not_fit():
     assert len(schema_errors("dagster", values)) >= 3
 
 
+def keys_without_a_place(values):
+    schema = json.loads(schema_file("dagster.values.schema.json").read_text())
+    errors = validator(closed(schema)).iter_errors(values)
+    return [e.message for e in errors if e.validator == "additionalProperties"]
+
+
+def test_dagsters_schema_has_a_place_for_every_key_lists_included():
+    # It leaves most of its objects open, so that a misspelt key would be silently of no effect.
+    values = ours("dagster")
+    assert keys_without_a_place(values) == []
+    values["dagster-user-deployments"]["deployments"][0]["nodeSelectr"] = {}
+    assert "nodeSelectr" in "".join(keys_without_a_place(values))
+
+
 @pytest.mark.parametrize("chart", THIRD_PARTY)
 def test_the_chart_knows_every_key(chart):
     assert unknown_keys(ours(chart), defaults(chart)) == []
@@ -58,6 +74,10 @@ def test_the_walk_over_the_keys_finds_a_misspelt_one():
     assert unknown_keys(values, defaults("dagster")) == [
         "dagsterWebserverr",
         "dagsterDaemon.runMonitoring.enable",
+    ]
+    deployments = {"dagster-user-deployments": {"deployments": [{"dagsterApiGrpcArg": []}]}}
+    assert unknown_keys(deployments, defaults("dagster")) == [
+        "dagster-user-deployments.deployments.0.dagsterApiGrpcArg"
     ]
 
 
@@ -120,6 +140,9 @@ def test_dagster_accepts_the_file_that_the_values_lead_to(instance_ref):
 
     assert type(reference.run_launcher).__name__ == "K8sRunLauncher"
     assert type(reference.run_coordinator).__name__ == "QueuedRunCoordinator"
+    assert reference.run_coordinator.get_run_queue_config().tag_concurrency_limits == [
+        {"key": "dagster/partition", "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
+    ]
     assert type(reference.compute_log_manager).__name__ == "NoOpComputeLogManager"
     storages = (reference.run_storage_data, reference.event_storage_data)
     for storage in (*storages, reference.schedule_storage_data):
@@ -205,14 +228,31 @@ def walk(node, at=()):
 @pytest.mark.parametrize("chart", THIRD_PARTY)
 def test_nothing_is_open_to_the_world_or_secret(chart):
     names = ("password", "secret", "token", "accesskey")
-    # The names of Secrets and of the keys in them.
-    harmless = {"postgresqlSecretName", "passwordKey", "existingSecret", "userKey"}
-    for at, value in walk(ours(chart)):
+    # The names of Secrets and of the keys in them, the token of a pod, and which Secrets are seen.
+    harmless = {
+        "postgresqlSecretName", "celeryConfigSecretName", "passwordKey", "existingSecret",
+        "userKey", "keyOfAccessKeyId", "keyOfSecretAccessKey", "bearerTokenFile",
+        "secretFieldSelector",
+    }  # fmt: skip
+    # What the chart brings along is deployed as well.
+    for at, value in walk(switched_on(merged(chart))):
         assert value not in ("LoadBalancer", "NodePort", "internet-facing"), at
+        assert not str(value).endswith(":latest"), at
         if at[-1] == "tag":
-            assert value not in ("latest", ""), at
+            # Without one it is that of the chart, whose version is pinned.
+            assert value != "latest", at
         if any(name in at[-1].lower() for name in names) and at[-1] not in harmless:
             assert value in ("", True, False, None), at
+    # An image of ours has no other version than the one that is named.
+    assert [at for at, value in walk(ours(chart)) if at[-1] == "tag" and not value] == []
+
+
+def test_the_walk_leaves_out_what_is_switched_off_alone():
+    values = {
+        "flower": {"service": {"type": "NodePort"}, "enabled": False},
+        "x": [{"enabled": True}],
+    }
+    assert list(walk(switched_on(values))) == [(("x", "enabled"), True)]
 
 
 def test_services_have_the_ports_of_their_pods():

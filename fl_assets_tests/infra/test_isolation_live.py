@@ -22,6 +22,7 @@ from fl_assets.storage import open_store
 from fl_assets.storage.s3_client import make_client
 from fl_assets.storage.s3_errors import RoleRefusedError
 from fl_assets_tests.infra import terraform as tf
+from fl_assets_tests.infra.applied import listed
 from fl_assets_tests.infra.simulator import ACCOUNT
 from fl_assets_tests.storage.hospitals import OBJECTS, ROWS
 from fl_assets_tests.storage.operations import OPERATIONS, REQUESTS, allowed, granted, own_store
@@ -105,7 +106,8 @@ def _roles(planned: dict[str, dict[str, Any]]) -> dict[str, WebRole]:
         ]
         if name == "coordinator":
             policies += [_granted_to_coordinator(planned, hospital) for hospital in NAMES]
-        found[name] = WebRole(name, _subject(planned, name), _union(policies))
+        first, *others = _subjects(planned, name)
+        found[name] = WebRole(name, first, _union(policies), tuple(others))
     return found
 
 
@@ -123,11 +125,10 @@ def _role(planned: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
     return found
 
 
-def _subject(planned: dict[str, dict[str, Any]], name: str) -> str:
+def _subjects(planned: dict[str, dict[str, Any]], name: str) -> list[str]:
     (statement,) = json.loads(_role(planned, name)["assume_role_policy"])["Statement"]
     (subjects,) = [v for k, v in statement["Condition"]["StringEquals"].items() if k[-4:] == ":sub"]
-    found: str = subjects if isinstance(subjects, str) else sorted(subjects)[0]
-    return found
+    return listed(subjects)
 
 
 def _granted_to_coordinator(planned: dict[str, dict[str, Any]], hospital: str) -> Any:
@@ -197,8 +198,16 @@ def test_no_other_account_takes_a_hospitals_role(cloud: Cloud, subject: str) -> 
         settings.site_store("north").list()
 
 
-def test_the_coordinator_reads_manifests_and_no_row(cloud: Cloud) -> None:
-    with cloud.acting("coordinator") as settings:
+@pytest.mark.parametrize("account", ["fl-north:site", "mlops:mlflow", "federated-learning:server"])
+def test_no_other_account_takes_the_coordinators_role(cloud: Cloud, account: str) -> None:
+    subject = f"system:serviceaccount:{account}"
+    with cloud.acting("coordinator", subject) as settings, pytest.raises(RoleRefusedError):
+        settings.listing_store("north").list("incoming/")
+
+
+@pytest.mark.parametrize("account", ["federated-learning:coordinator", "mlops:dagster"])
+def test_the_coordinator_reads_manifests_and_no_row(cloud: Cloud, account: str) -> None:
+    with cloud.acting("coordinator", f"system:serviceaccount:{account}") as settings:
         for name in NAMES:
             store = settings.listing_store(name)
             assert "incoming/upload.csv" in [info.key for info in store.list("incoming/")]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fl_assets.storage.policies import coordinator_policy, hospital_policy, task_policy
-from fl_assets_tests.infra.applied import COORDINATOR, NAMES, STORE, Applied, of
+from fl_assets_tests.infra.applied import COORDINATOR, NAMES, STORE, Applied, listed, of
 
 pytestmark = [pytest.mark.infra, pytest.mark.timeout(600)]
 
@@ -88,10 +88,6 @@ def _trusted(state: Applied) -> Iterator[tuple[str, list[str]]]:
         assert condition.keys() == {f"{issuer}:sub", f"{issuer}:aud"}
         assert condition[f"{issuer}:aud"] == "sts.amazonaws.com"
         yield values["name"].removeprefix("acme-stroke-"), listed(condition[f"{issuer}:sub"])
-
-
-def listed(value: Any) -> list[str]:
-    return sorted([value] if isinstance(value, str) else value)
 
 
 def without(statement: dict[str, Any], key: str) -> dict[str, Any]:

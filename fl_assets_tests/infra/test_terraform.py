@@ -14,7 +14,7 @@ from fl_assets.config import load_yaml_model
 from fl_assets.consortium import Consortium
 from fl_assets_tests.infra import given
 from fl_assets_tests.infra import terraform as tf
-from fl_assets_tests.infra.tool import ROOT, run, tool
+from fl_assets_tests.infra.tool import ROOT
 
 EXAMPLE = ROOT / "examples/eks/consortium.yaml"
 ROOTS = ("main", "bootstrap")
@@ -81,11 +81,6 @@ def test_the_example_is_a_consortium() -> None:
     assert [t.key for t in consortium.cluster.tolerations] == ["fl/training"]
     for recipe in consortium.routine or ():
         assert yaml.safe_load((ROOT / f"recipes/{recipe}.yaml").read_text())["privacy"]
-
-
-def test_its_files_are_formatted() -> None:
-    done = run(tool("terraform"), "fmt", "-check", "-recursive", "-diff", "terraform")
-    assert done.returncode == 0, done.stdout
 
 
 def test_its_outputs_are_all_that_the_chart_reads() -> None:

@@ -14,7 +14,7 @@ from fl_assets.config import load_yaml_model
 from fl_assets.consortium import Consortium, SplitFractions
 from fl_assets.coordinator.simulation import upload
 from fl_assets.site import partitions, rows
-from fl_assets.site.intake import collect_records, has_new_uploads
+from fl_assets.site.intake import collect_records, new_uploads
 from fl_assets.site.partitions import (
     PARTS,
     PartitionManifest,
@@ -314,9 +314,9 @@ def test_a_crash_in_intake_leaves_the_old_records_current(
     assert verify(store, stroke) == []
     assert len(rows.read_rows(store, first.key, first.sha256)) == 500
     # Whatever had been written, the upload is not yet done with.
-    assert has_new_uploads(store)
+    assert new_uploads(store)
     assert collect_records(store, stroke).rows == 2000
-    assert not has_new_uploads(store)
+    assert not new_uploads(store)
 
 
 @pytest.mark.real_data

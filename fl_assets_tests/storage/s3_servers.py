@@ -149,17 +149,19 @@ def weed() -> str | None:
 
 @dataclass(frozen=True)
 class WebRole:
-    """A role of SeaweedFS that one service account may take.
+    """A role of SeaweedFS that service accounts may take.
 
     Attributes:
         name: of the role.
         subject: of the service account's token.
         policy: IAM policy of the role.
+        others: subjects of further accounts that may take it.
     """
 
     name: str
     subject: str
     policy: Mapping[str, Any]
+    others: tuple[str, ...] = ()
 
     @property
     def arn(self) -> str:
@@ -220,7 +222,7 @@ def _iam_config(issuer: Issuer, roles: Sequence[WebRole]) -> dict[str, Any]:
             {
                 "roleName": role.name,
                 "roleArn": role.arn,
-                "trustPolicy": _trust(role.subject),
+                "trustPolicy": _trust([role.subject, *role.others]),
                 "attachedPolicies": [role.name],
             }
             for role in roles
@@ -229,12 +231,12 @@ def _iam_config(issuer: Issuer, roles: Sequence[WebRole]) -> dict[str, Any]:
     }
 
 
-def _trust(subject: str) -> dict[str, Any]:
+def _trust(subjects: Sequence[str]) -> dict[str, Any]:
     statement = {
         "Effect": "Allow",
         "Principal": {"Federated": "eks"},
         "Action": ["sts:AssumeRoleWithWebIdentity"],
-        "Condition": {"StringEquals": {"oidc:sub": subject, "oidc:aud": AUDIENCE}},
+        "Condition": {"StringEquals": {"oidc:sub": subjects, "oidc:aud": AUDIENCE}},
     }
     return {"Version": "2012-10-17", "Statement": [statement]}
 

@@ -3,6 +3,11 @@ output "state_bucket" {
   value       = module.state.name
 }
 
+output "boundary_arn" {
+  description = "The most that any role of the consortium can do; main's roles bear it."
+  value       = aws_iam_policy.boundary.arn
+}
+
 output "plan_role_arn" {
   description = "Role of workflows that plan; one of main's deployers."
   value       = aws_iam_role.github["plan"].arn

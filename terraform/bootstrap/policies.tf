@@ -1,8 +1,12 @@
-# What the workflows' roles may do. None reads a row: the hospitals' buckets and keys trust none of
-# them, and their objects are denied to whoever is not the hospital.
+# What the workflows' roles may do. None of these rights reads a row: the hospitals' buckets and keys
+# trust none of the roles. Two of them have power over the cluster, though, where the hospitals' pods
+# run: `apply` may replace its machines, and give itself or others access to it, and `deploy`
+# administrates it. Whoever approves for the protected environment approves that. CloudTrail and the
+# cluster's audit log show it; only another account, or a policy of the organisation, would prevent it.
 locals {
-  state = "arn:aws:s3:::${var.state_bucket}"
-  own   = "arn:aws:iam::${local.account_id}:role/${var.name}-*"
+  state    = "arn:aws:s3:::${var.state_bucket}"
+  own      = "arn:aws:iam::${local.account_id}:role/${var.name}-*"
+  boundary = "arn:aws:iam::${local.account_id}:policy/${var.name}-boundary"
 
   read_state = [
     {
@@ -115,10 +119,39 @@ locals {
       Resource = ["*"]
     },
     {
-      Sid      = "OwnRoles"
-      Effect   = "Allow"
-      Action   = ["iam:*Role*"]
+      Sid    = "OwnRoles"
+      Effect = "Allow"
+      Action = [
+        "iam:DeleteRole",
+        "iam:GetRole",
+        "iam:GetRolePolicy",
+        "iam:ListAttachedRolePolicies",
+        "iam:ListInstanceProfilesForRole",
+        "iam:ListRolePolicies",
+        "iam:ListRoleTags",
+        "iam:PassRole",
+        "iam:TagRole",
+        "iam:UntagRole",
+        "iam:UpdateAssumeRolePolicy",
+        "iam:UpdateRole",
+        "iam:UpdateRoleDescription",
+      ]
       Resource = [local.own]
+    },
+    # Whatever a role is given, it can do no more than the boundary, which this role cannot change.
+    {
+      Sid    = "RightsWithinTheBoundary"
+      Effect = "Allow"
+      Action = [
+        "iam:AttachRolePolicy",
+        "iam:CreateRole",
+        "iam:DeleteRolePolicy",
+        "iam:DetachRolePolicy",
+        "iam:PutRolePermissionsBoundary",
+        "iam:PutRolePolicy",
+      ]
+      Resource  = [local.own]
+      Condition = { StringEquals = { "iam:PermissionsBoundary" = local.boundary } }
     },
     {
       Sid    = "Issuers"
@@ -137,18 +170,25 @@ locals {
     },
     # The pipeline must not give itself more than this.
     {
-      Sid    = "NotItself"
-      Effect = "Deny"
-      Action = [
-        "iam:AttachRolePolicy",
-        "iam:DeleteRole*",
-        "iam:DetachRolePolicy",
-        "iam:PassRole",
-        "iam:PutRole*",
-        "iam:UpdateAssumeRolePolicy",
-        "iam:UpdateRole*",
-      ]
-      Resource = ["arn:aws:iam::${local.account_id}:role/${var.name}-github-*"]
+      Sid       = "NotItself"
+      Effect    = "Deny"
+      NotAction = ["iam:GetRole*", "iam:List*"]
+      Resource  = ["arn:aws:iam::${local.account_id}:role/${var.name}-github-*"]
+    },
+    # Who is a hospital's pod, and what its key trusts, is an administrator's to change. A role that is
+    # deleted and made anew with another trust is of no use: a key knows the old one, not its name.
+    {
+      Sid      = "NotASitesTrust"
+      Effect   = "Deny"
+      Action   = ["iam:UpdateAssumeRolePolicy"]
+      Resource = ["arn:aws:iam::${local.account_id}:role/${var.name}-*-site"]
+    },
+    {
+      Sid       = "NotAHospitalsKey"
+      Effect    = "Deny"
+      Action    = ["kms:PutKeyPolicy", "kms:UntagResource"]
+      Resource  = ["*"]
+      Condition = { Null = { "aws:ResourceTag/hospital" = "false" } }
     },
     {
       Sid         = "NoObjects"

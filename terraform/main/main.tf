@@ -40,6 +40,7 @@ module "cluster" {
   endpoint_cidrs      = var.endpoint_cidrs
   admins              = var.cluster_admins
   controller_identity = var.controller_identity
+  hospital_identity   = var.hospital_identity
   system_nodes        = var.system_nodes
   training_nodes      = var.training_nodes
   log_key_arn         = module.log_key.arn
@@ -71,6 +72,7 @@ module "hospital" {
   region            = local.region
   account_id        = local.account_id
   cluster           = module.cluster.identity
+  identity          = var.hospital_identity
   deployers         = var.deployers
   ingest_principals = lookup(var.ingest_principals, each.key, [])
   upload_queue_arn  = module.coordinator.upload_queue.arn

@@ -28,6 +28,11 @@ output "cluster_name" {
   value       = module.cluster.identity.name
 }
 
+output "kubernetes_version" {
+  description = "Minor version of Kubernetes, which the autoscaler's image follows."
+  value       = var.kubernetes_version
+}
+
 output "cluster_endpoint" {
   description = "URL of the cluster's API."
   value       = module.cluster.endpoint

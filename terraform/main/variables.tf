@@ -100,19 +100,30 @@ variable "endpoint_cidrs" {
   }
 
   validation {
-    condition     = alltrue([for cidr in var.endpoint_cidrs : try(tonumber(split("/", cidr)[1]) >= 8, true)])
-    error_message = "endpoint_cidrs opens the cluster's API to a large part of the world: name the addresses of your office, VPN or runners."
+    condition     = alltrue([for cidr in var.endpoint_cidrs : try(tonumber(split("/", cidr)[1]) >= 16, true)])
+    error_message = "endpoint_cidrs opens the cluster's API to a large part of the world: name the addresses of your office, VPN or runners, a /16 at most."
   }
 }
 
 variable "controller_identity" {
-  description = "How the cluster's controllers have their roles: irsa or pod-identity. Hospitals always have irsa, which is tied to this cluster's issuer."
+  description = "How the cluster's controllers have their roles: irsa or pod-identity."
   type        = string
   default     = "irsa"
 
   validation {
     condition     = contains(["irsa", "pod-identity"], var.controller_identity)
     error_message = "controller_identity is ${var.controller_identity}: it must be irsa or pod-identity."
+  }
+}
+
+variable "hospital_identity" {
+  description = "How hospitals' pods have their roles: irsa, which ties a role to one account by the token of this cluster's issuer, or pod-identity, which does so by tags that EKS sets."
+  type        = string
+  default     = "irsa"
+
+  validation {
+    condition     = contains(["irsa", "pod-identity"], var.hospital_identity)
+    error_message = "hospital_identity is ${var.hospital_identity}: it must be irsa or pod-identity."
   }
 }
 

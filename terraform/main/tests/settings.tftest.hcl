@@ -33,6 +33,26 @@ run "open_api" {
   expect_failures = [var.endpoint_cidrs]
 }
 
+run "api_open_to_a_large_part_of_the_world" {
+  command = plan
+
+  variables {
+    endpoint_cidrs = ["203.0.113.7/32", "10.0.0.0/8"]
+  }
+
+  expect_failures = [var.endpoint_cidrs]
+}
+
+run "hospital_identity_that_is_none" {
+  command = plan
+
+  variables {
+    hospital_identity = "kube2iam"
+  }
+
+  expect_failures = [var.hospital_identity]
+}
+
 run "no_cidr" {
   command = plan
 

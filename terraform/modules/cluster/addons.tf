@@ -7,7 +7,7 @@ locals {
       coredns            = null
       aws-ebs-csi-driver = null
     },
-    var.controller_identity == "pod-identity" ? { eks-pod-identity-agent = null } : {},
+    contains([var.controller_identity, var.hospital_identity], "pod-identity") ? { eks-pod-identity-agent = null } : {},
   )
 }
 

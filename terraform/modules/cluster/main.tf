@@ -15,8 +15,9 @@ resource "aws_cloudwatch_log_group" "this" {
 }
 
 resource "aws_iam_role" "cluster" {
-  name        = "${var.name}-cluster"
-  description = "Control plane of the cluster"
+  name                 = "${var.name}-cluster"
+  description          = "Control plane of the cluster"
+  permissions_boundary = "arn:aws:iam::${var.account_id}:policy/${var.name}-boundary"
 
   assume_role_policy = jsonencode({
     Version = "2012-10-17"

@@ -12,8 +12,9 @@ locals {
 }
 
 resource "aws_iam_role" "node" {
-  name        = "${var.name}-node"
-  description = "Machines of the cluster; no pod has its rights"
+  name                 = "${var.name}-node"
+  description          = "Machines of the cluster; no pod has its rights"
+  permissions_boundary = "arn:aws:iam::${var.account_id}:policy/${var.name}-boundary"
 
   assume_role_policy = jsonencode({
     Version = "2012-10-17"

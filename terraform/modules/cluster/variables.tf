@@ -33,6 +33,11 @@ variable "controller_identity" {
   type        = string
 }
 
+variable "hospital_identity" {
+  description = "How hospitals' pods have their roles: irsa or pod-identity, which needs an agent on every node."
+  type        = string
+}
+
 variable "system_nodes" {
   description = "Nodes of Dagster, MLflow and the cluster's own parts."
   type = object({

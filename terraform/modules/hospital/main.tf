@@ -35,6 +35,7 @@ module "site" {
   description = "Pods of ${var.hospital}, the only ones that read its rows"
   cluster     = var.cluster
   accounts    = ["${var.namespace}/site"]
+  identity    = var.identity
   tags        = local.tags
 }
 
@@ -48,9 +49,10 @@ resource "aws_iam_role_policy" "site" {
 }
 
 resource "aws_iam_role" "ingest" {
-  name        = "${local.prefix}-ingest"
-  description = "Sends files of ${var.hospital} into incoming/"
-  tags        = local.tags
+  name                 = "${local.prefix}-ingest"
+  description          = "Sends files of ${var.hospital} into incoming/"
+  permissions_boundary = "arn:aws:iam::${var.account_id}:policy/${var.name}-boundary"
+  tags                 = local.tags
 
   # A role must say whom it trusts: nobody, until somebody is named.
   assume_role_policy = jsonencode({

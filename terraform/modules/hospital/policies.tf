@@ -25,9 +25,14 @@ locals {
     "personal/*",
     "answers/*",
   ]
-  manifest_arns = [for pattern in local.manifests : "${local.bucket}/${pattern}"]
+  manifest_arns     = [for pattern in local.manifests : "${local.bucket}/${pattern}"]
+  coordinator_lists = concat(["incoming/*"], local.manifests)
 
-  listing = ["s3:ListBucket", "s3:ListBucketVersions", "s3:ListBucketMultipartUploads"]
+  # AWS knows no prefix of the third, so that it is of the whole bucket or of nothing.
+  listing         = concat(local.listing_objects, local.listing_uploads)
+  listing_objects = ["s3:ListBucket", "s3:ListBucketVersions"]
+  listing_uploads = ["s3:ListBucketMultipartUploads"]
+
   sending = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
 
   # An anonymous request has no PrincipalIsAWSService at all; AWS' own services, which have no
@@ -54,7 +59,13 @@ locals {
     {
       Sid      = "List"
       Effect   = "Allow"
-      Action   = local.listing
+      Action   = local.listing_objects
+      Resource = [local.bucket]
+    },
+    {
+      Sid      = "Uploads"
+      Effect   = "Allow"
+      Action   = local.listing_uploads
       Resource = [local.bucket]
     },
     {
@@ -118,9 +129,16 @@ locals {
     {
       Sid       = "List"
       Effect    = "Allow"
-      Action    = local.listing
+      Action    = local.listing_objects
       Resource  = [local.bucket]
       Condition = { StringLike = { "s3:prefix" = ["incoming/*"] } }
+    },
+    # By which an upload that broke off is taken up. It shows the keys of others that are open.
+    {
+      Sid      = "Uploads"
+      Effect   = "Allow"
+      Action   = local.listing_uploads
+      Resource = [local.bucket]
     },
     {
       Sid      = "Send"
@@ -153,7 +171,7 @@ locals {
       Principal = { AWS = var.coordinator.role_arn }
       Action    = ["s3:ListBucketVersions"]
       Resource  = [local.bucket]
-      Condition = { StringLike = { "s3:prefix" = concat(["incoming/*"], local.manifests) } }
+      Condition = { StringLike = { "s3:prefix" = local.coordinator_lists } }
     },
     {
       Sid       = "Manifests"
@@ -205,6 +223,32 @@ locals {
       Action      = ["s3:GetObject"]
       NotResource = local.manifest_arns
       Condition   = local.is_coordinator
+    },
+    # A listing names uploads and rows' versions. Without a prefix it is one of everything: a negated
+    # condition holds where the request has no such key.
+    {
+      Sid       = "CoordinatorListsVersionsAlone"
+      Effect    = "Deny"
+      Principal = "*"
+      Action    = ["s3:ListBucket", "s3:ListBucketMultipartUploads"]
+      Resource  = [local.bucket]
+      Condition = local.is_coordinator
+    },
+    {
+      Sid       = "CoordinatorListsUploadsAndManifestsAlone"
+      Effect    = "Deny"
+      Principal = "*"
+      Action    = ["s3:ListBucketVersions"]
+      Resource  = [local.bucket]
+      Condition = merge(local.is_coordinator, { StringNotLike = { "s3:prefix" = local.coordinator_lists } })
+    },
+    {
+      Sid       = "IngestListsIncomingAlone"
+      Effect    = "Deny"
+      Principal = "*"
+      Action    = local.listing_objects
+      Resource  = [local.bucket]
+      Condition = merge(local.is_ingest, { StringNotLike = { "s3:prefix" = ["incoming/*"] } })
     },
     {
       Sid       = "IngestSendsAlone"

@@ -39,6 +39,11 @@ variable "cluster" {
   })
 }
 
+variable "identity" {
+  description = "How its pods prove their account: irsa or pod-identity."
+  type        = string
+}
+
 variable "coordinator" {
   description = "Who sees uploads and reads manifests, and the bucket with its requests."
   type = object({

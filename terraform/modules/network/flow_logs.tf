@@ -5,8 +5,9 @@ resource "aws_cloudwatch_log_group" "flow" {
 }
 
 resource "aws_iam_role" "flow" {
-  name        = "${var.name}-flow-logs"
-  description = "Writes the flow logs of the VPC"
+  name                 = "${var.name}-flow-logs"
+  description          = "Writes the flow logs of the VPC"
+  permissions_boundary = "arn:aws:iam::${var.account_id}:policy/${var.name}-boundary"
 
   assume_role_policy = jsonencode({
     Version = "2012-10-17"

@@ -12,14 +12,19 @@ locals {
     }
   }
 
-  # Every role for pods trusts the same service, so that the cluster must be named.
+  # Every role for pods trusts the same service, so that cluster and account must be named: EKS tells
+  # them, and whoever may associate roles with accounts cannot give this one to another.
   pod_identity = {
     Effect    = "Allow"
     Principal = { Service = "pods.eks.amazonaws.com" }
     Action    = ["sts:AssumeRole", "sts:TagSession"]
     Condition = {
-      StringEquals = { "aws:SourceAccount" = var.cluster.account_id }
-      ArnEquals    = { "aws:SourceArn" = var.cluster.arn }
+      StringEquals = {
+        "aws:SourceAccount"                         = var.cluster.account_id
+        "aws:RequestTag/kubernetes-namespace"       = [for account in var.accounts : split("/", account)[0]]
+        "aws:RequestTag/kubernetes-service-account" = [for account in var.accounts : split("/", account)[1]]
+      }
+      ArnEquals = { "aws:SourceArn" = var.cluster.arn }
     }
   }
 
@@ -30,10 +35,11 @@ locals {
 }
 
 resource "aws_iam_role" "this" {
-  name               = var.name
-  description        = var.description
-  assume_role_policy = local.trust[var.identity]
-  tags               = var.tags
+  name                 = var.name
+  description          = var.description
+  permissions_boundary = "arn:aws:iam::${var.cluster.account_id}:policy/${var.cluster.name}-boundary"
+  assume_role_policy   = local.trust[var.identity]
+  tags                 = var.tags
 }
 
 resource "aws_iam_role_policy" "this" {
