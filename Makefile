@@ -57,7 +57,7 @@ check-infra: .venv-infra/.done $(VENV)/.dev  ## Run the linters of Terraform, ch
 	$(BIN)/python -m tools.check_infra $(if $(ALL),--all)
 
 deploy: $(VENV)/.demo  ## Bring AWS, images and charts up (DRY_RUN=1 shows it; TAG=commit: charts alone)
-	PYTHON=$(BIN)/python CONSORTIUM='$(CONSORTIUM)' TAG='$(TAG)' DRY_RUN='$(DRY_RUN)' YES='$(YES)' deploy/deploy.sh
+	PYTHON=$(BIN)/python CONSORTIUM='$(CONSORTIUM)' OVERRIDES='$(OVERRIDES)' TAG='$(TAG)' DRY_RUN='$(DRY_RUN)' YES='$(YES)' deploy/deploy.sh
 
 train-remote: $(VENV)/.demo  ## Train on the cluster (RECIPE=name)
 	$(BIN)/python -m deploy.train_remote $(RECIPE)
@@ -79,8 +79,9 @@ benchmark: $(VENV)/.dev  ## Run the benchmarks: quality, recipes, privacy, costs
 	$(BIN)/python -m benchmarks.recipes
 	$(BIN)/python -m benchmarks.federation
 	$(BIN)/python -m benchmarks.poison
-	$(BIN)/python -m benchmarks.privacy
-	$(BIN)/python -m benchmarks.membership
+	$(BIN)/python -m benchmarks.privacy --picture docs/images/epsilon-utility.png
+	$(BIN)/python -m benchmarks.membership --recipe fedavg-lr
+	$(BIN)/python -m benchmarks.membership --recipe dp-lr-eps1
 	$(BIN)/python -m benchmarks.dp_step
 	$(BIN)/python -m benchmarks.secure_sums
 	$(BIN)/python -m benchmarks.intake

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.setting import RECIPES, Setting, deal_folds, write_sites
+from benchmarks.setting import RECIPES, Setting, deal_folds, unlimited, write_sites
 from fl_assets.consortium import Consortium
 from fl_assets.federation.job import FederationJob
 from fl_assets.federation.recipe import Recipe, load_recipe
@@ -75,6 +75,7 @@ class Hospitals:
             preprocessor=self.preprocessor,
             sites={name: store.uri for name, store in self.stores.items()},
             output=self._output,
+            budgets=unlimited(self.stores),
         )
 
 

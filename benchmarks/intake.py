@@ -38,7 +38,7 @@ from fl_assets.storage import FolderStore
 
 OURS, ONE_SHOT = "ours", "one shot"
 FRACTIONS = SplitFractions(salt="benchmark of intake")
-SIZES = [100_000, 1_000_000]
+SIZES = [100_000, 1_000_000, 10_000_000]
 CHUNK = 250_000
 SPEED = 3.0
 MEMORY = 2048.0

@@ -3,7 +3,7 @@
 In every repeat other patients are held out, the recipe is trained by the federation, and each
 hospital attacks the model and the positive control as in an audit.
 
-    python -m benchmarks.membership --recipe fedavg-lr
+    python -m benchmarks.membership --recipe dp-lr-eps1
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from benchmarks.setting import (
     load_setting,
     run,
     table,
+    unlimited,
     write_sites,
 )
 from benchmarks.workers import run_folds
 from fl_assets.cli import Format, FormatOption
-from fl_assets.consortium import PrivacyBudget
 from fl_assets.coordinator.audit import Finding, Group, Subject, pool, shadow_plan
 from fl_assets.federation.job import FederationJob
 from fl_assets.federation.recipe import Recipe, load_recipe
@@ -76,7 +76,7 @@ def audit(repeat: Repeat) -> list[Finding]:
             preprocessor=preprocessor,
             sites={name: store.uri for name, store in stores.items()},
             output=(Path(home) / "coordinator").as_uri(),
-            budgets=dict.fromkeys(stores, PrivacyBudget(epsilon=1e6, unprotected_runs=True)),
+            budgets=unlimited(stores),
             noise_seed=derive_seed(recipe.seed, "noise"),
         )
         result = InProcessRuntime().run(job)

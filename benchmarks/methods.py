@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.setting import Parts, Setting, write_sites
+from benchmarks.setting import Parts, Setting, unlimited, write_sites
 from fl_assets.cohorts.spec import CohortSpec, MissingIndicator
 from fl_assets.coordinator.training import operating_threshold
 from fl_assets.federation.job import FederationJob
@@ -142,6 +142,7 @@ class _Fold:
             preprocessor=preprocessor,
             sites={name: store.uri for name, store in self.stores.items()},
             output=(self.home / "coordinator").as_uri(),
+            budgets=unlimited(self.stores),
         )
         result = InProcessRuntime().run(job)
         model = model_for(recipe.model, preprocessor, recipe.seed)

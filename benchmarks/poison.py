@@ -38,6 +38,7 @@ from benchmarks.setting import (
     load_setting,
     run,
     table,
+    unlimited,
     write_sites,
 )
 from benchmarks.workers import run_folds
@@ -167,6 +168,7 @@ def _attack(repeat: Repeat, aggregator: Aggregator) -> dict[Attack, Outcome]:
                 preprocessor=preprocessor,
                 sites={name: store.uri for name, store in stores.items()},
                 output=(Path(home) / "coordinator").as_uri(),
+                budgets=unlimited(stores),
             )
             result = run_attacked(job, hostile, attack)
             model.load_state_dict({k: torch.from_numpy(v) for k, v in result.weights.items()})

@@ -25,7 +25,7 @@ import typer
 from benchmarks.bars import Bar, enforce, show
 from benchmarks.comparison import Spread, spread, verdict
 from benchmarks.methods import AGE, CENTRAL, FoldTask
-from benchmarks.recipe_fold import Fold, FoldScores, drawn
+from benchmarks.recipe_fold import Fold, FoldScores, NoiseDraw, drawn
 from benchmarks.recipes import pooled_figures
 from benchmarks.setting import (
     RECIPES,
@@ -43,6 +43,7 @@ from fl_assets.federation.recipe import Recipe
 from fl_assets.learning import baselines
 from fl_assets.learning.intervals import PairedDifference, paired_difference
 from fl_assets.learning.metrics import Metric
+from fl_assets.learning.training import derive_seed
 from fl_assets.reporting.utility_plot import Utility, epsilon_utility
 
 DEFAULT, TEXTBOOK, SECURE = "dp-lr-eps1", "dp-lr-textbook-eps1", "dp-secure-lr-eps1"
@@ -58,9 +59,15 @@ SWEEP = ("dp-lr-eps0-5", DEFAULT, "dp-lr-eps3", "dp-lr-eps8")
 
 @dataclass(frozen=True)
 class PrivateTask:
-    """A fold, and how often each recipe's noise is drawn in it."""
+    """A fold, and how often each recipe's noise is drawn in it.
+
+    Attributes:
+        number: of the fold within its repeat; no two folds share a draw, so that the noise of a
+            mean over folds is as small as that of independent trainings.
+    """
 
     fold: FoldTask
+    number: int
     draws: int
 
 
@@ -92,13 +99,15 @@ def score_draws(task: PrivateTask) -> FoldScores:
         fold.reference(CENTRAL, baselines.logistic_regression)
         for recipe in task.fold.recipes.values():
             for draw in range(task.draws):
-                fold.recipe(recipe, draw)
+                seed = derive_seed(task.fold.seed, task.number, draw)
+                fold.recipe(recipe, NoiseDraw(draw, seed))
         return fold.found()
 
 
 def auroc(result: FoldScores, method: str) -> float:
     """Return a method's AUROC on a fold's test rows, all hospitals together."""
-    return pooled_figures(result, method)[Metric.AUROC] or float("nan")
+    found = pooled_figures(result, method)[Metric.AUROC]
+    return float("nan") if found is None else found
 
 
 def summarise(results: Sequence[FoldScores], recipe: Recipe, draws: int) -> Row:
@@ -147,9 +156,10 @@ def judge(rows: dict[str, Row], repeats: list[list[float]]) -> list[Bar]:
         bars += [
             Bar(f"AUROC of {DEFAULT}", _figure(row, Metric.AUROC), 0.840),
             Bar(f"{DEFAULT} minus age alone, lower end", row.over_age.low or float("nan"), 0.0),
+            # The stricter reading of "ten repeats of the mean over folds": one draw in each.
             Bar(
-                f"least of {len(repeats)} repeats of the mean over folds",
-                min(fmean(repeat) for repeat in repeats),
+                f"least of the means over folds, {len(repeats)} repeats x {len(repeats[0])} draws",
+                min(min(repeat) for repeat in repeats),
                 0.836,
             ),
             Bar(f"ECE of {DEFAULT}", _figure(row, Metric.ECE), 0.02, at_most=True),
@@ -215,9 +225,11 @@ def main(
     private = {name: recipe for name, recipe in loaded.items() if recipe.privacy is not None}
     again = {name: recipe for name, recipe in private.items() if name == DEFAULT}
     tasks = [
-        PrivateTask(FoldTask(setting, parts, again if repeat else private, seed + repeat), draws)
+        PrivateTask(
+            FoldTask(setting, parts, again if repeat else private, seed + repeat), number, draws
+        )
         for repeat in range(repeats)
-        for parts in deal_folds(setting, folds, seed + repeat)
+        for number, parts in enumerate(deal_folds(setting, folds, seed + repeat))
     ]
     results = run_folds(score_draws, tasks, workers)
     first = results[:folds]

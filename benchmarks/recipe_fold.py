@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.methods import AGE, CENTRAL, MAJORITY, FoldTask
-from benchmarks.setting import write_sites
-from fl_assets.consortium import PrivacyBudget
+from benchmarks.setting import unlimited, write_sites
 from fl_assets.coordinator.training import operating_threshold
 from fl_assets.federation.job import FederationJob
 from fl_assets.federation.recipe import Recipe
@@ -24,7 +23,7 @@ from fl_assets.learning import baselines, metrics
 from fl_assets.learning.baselines import Baseline
 from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.models import model_for
-from fl_assets.learning.training import derive_seed, predict
+from fl_assets.learning.training import predict
 from fl_assets.learning.weights import Weights, weights_from_bytes
 from fl_assets.site.evaluation import labels
 from fl_assets.site.partitions import load_manifest, load_part
@@ -51,6 +50,14 @@ class FoldScores:
     scores: dict[str, dict[str, Scores]]
     thresholds: dict[str, float]
     test_to_train: float
+
+
+@dataclass(frozen=True)
+class NoiseDraw:
+    """One draw of a private recipe's noise: its number, and the seed that it comes from."""
+
+    number: int
+    seed: int
 
 
 class Fold:
@@ -92,14 +99,14 @@ class Fold:
             for hospital, rows in self.test.items()
         }
 
-    def recipe(self, recipe: Recipe, draw: int | None = None) -> None:
+    def recipe(self, recipe: Recipe, draw: NoiseDraw | None = None) -> None:
         """Train a recipe and score with its model.
 
         Args:
             recipe: what to train.
             draw: of the noise of a private one, which is a method of its own then.
         """
-        name = recipe.name if draw is None else drawn(recipe.name, draw)
+        name = recipe.name if draw is None else drawn(recipe.name, draw.number)
         preprocessor = self.public.weighted(recipe.features)
         job = FederationJob(
             run=name,
@@ -108,8 +115,8 @@ class Fold:
             sites={hospital: store.uri for hospital, store in self.stores.items()},
             output=(self.home / "coordinator").as_uri(),
             # Every draw is charged like a training of its own.
-            budgets=dict.fromkeys(self.stores, PrivacyBudget(epsilon=1e6, unprotected_runs=True)),
-            noise_seed=None if draw is None else derive_seed(self.task.seed, draw),
+            budgets=unlimited(self.stores),
+            noise_seed=None if draw is None else draw.seed,
         )
         result = InProcessRuntime().run(job)
         threshold = operating_threshold(result.history, self.public.cohort.label.prevalence)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +24,7 @@ from fl_assets.cohorts.source import SYNTHETIC, fetch
 from fl_assets.cohorts.spec import CohortSpec, load_cohort
 from fl_assets.cohorts.split import deal
 from fl_assets.config import load_yaml_model
-from fl_assets.consortium import Consortium
+from fl_assets.consortium import Consortium, PrivacyBudget
 from fl_assets.errors import FlAssetsError
 from fl_assets.federation.recipe import Recipe, load_recipe, recipe_names
 from fl_assets.site.partitions import write_partitions
@@ -133,6 +133,11 @@ def write_sites(setting: Setting, parts: Parts, home: Path) -> dict[str, SiteSto
         stores[name] = open_store((home / name).as_uri())
         write_partitions(stores[name], setting.rows[own], parts[own], setting.spec, "benchmark")
     return stores
+
+
+def unlimited(hospitals: Iterable[str]) -> dict[str, PrivacyBudget]:
+    """Return budgets that let every training through, however often it is repeated."""
+    return dict.fromkeys(hospitals, PrivacyBudget(epsilon=1e6, unprotected_runs=True))
 
 
 def load_recipes(folder: Path) -> dict[str, Recipe]:

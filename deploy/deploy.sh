@@ -14,6 +14,8 @@ usage: deploy/deploy.sh [--help]
 
 Variables:
   CONSORTIUM  path of consortium.yaml (default: consortium.yaml)
+  OVERRIDES   values by chart that come on top of helm-values/ (default: overrides.yaml beside
+              consortium.yaml, if it is there)
   TAG         images of this tag are pushed already: do step 4 alone, as the pipeline does
   BUILDER     docker or podman (default: docker)
   YES=1       apply Terraform's plan without a question
@@ -36,6 +38,10 @@ fi
 
 cd "$(dirname "$0")/.."
 consortium=$(realpath "${CONSORTIUM:-consortium.yaml}")
+overrides=${OVERRIDES:-}
+if [[ -z $overrides && -f $(dirname "$consortium")/overrides.yaml ]]; then
+  overrides=$(dirname "$consortium")/overrides.yaml
+fi
 builder=${BUILDER:-docker}
 python=${PYTHON:-.venv/bin/python}
 dry=${DRY_RUN:-}
@@ -138,6 +144,7 @@ install_charts() {
     cluster=$(output cluster_name)
     arguments+=(--outputs build/outputs.json)
   fi
+  [[ -z $overrides ]] || arguments+=(--overrides "$overrides")
   export KUBECONFIG=$PWD/build/kubeconfig
   run aws eks update-kubeconfig --region "$region" --name "$cluster" --kubeconfig "$KUBECONFIG"
   "$python" -m deploy.install "${arguments[@]}"

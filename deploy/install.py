@@ -16,7 +16,14 @@ from typing import Any
 
 from deploy import passwords
 from deploy.commands import Commands
-from deploy.values import OWN_CHART, ROOT, charts, read_outputs, write_all
+from deploy.values import (
+    OWN_CHART,
+    ROOT,
+    charts,
+    read_outputs,
+    read_overrides,
+    write_all,
+)
 from fl_assets.config import load_yaml_model
 from fl_assets.consortium import Consortium
 from fl_assets.errors import FlAssetsError
@@ -30,7 +37,12 @@ _USER = 10001  # of the images
 
 
 def install(
-    commands: Commands, consortium: Path, outputs: Mapping[str, Any], tag: str, values: Path
+    commands: Commands,
+    consortium: Path,
+    outputs: Mapping[str, Any],
+    tag: str,
+    values: Path,
+    overrides: Mapping[str, Mapping[str, Any]],
 ) -> None:
     """Install or upgrade all charts, and what they need besides.
 
@@ -40,26 +52,41 @@ def install(
         outputs: of terraform/main.
         tag: of the images.
         values: folder for the charts' values.
+        overrides: values by chart that come on top of ours.
 
     Raises:
         FlAssetsError: a file does not fit, or a program failed, in its own words.
     """
     training = load_yaml_model(consortium, Consortium).cluster.namespace
     if not commands.dry:
-        write_all(consortium, outputs, tag, values)
+        write_all(consortium, outputs, tag, values, overrides)
     for chart in charts():
         if chart["name"] == OWN_CHART:
             # Helm keeps its notes on a release in the namespace, which the same chart makes.
             _adopt_namespace(commands, chart)
-        _upgrade(commands, chart, values)
+        _upgrade(commands, chart, values, overridden=chart["name"] in overrides)
         if chart["name"] == OWN_CHART:
             made = passwords.ensure(commands, outputs)
             passwords.hand_over(commands, made, MLOPS, training)
+            _hand_over_login(commands, outputs, overrides.get(OWN_CHART, {}))
             _make_databases(commands, outputs, made, tag)
 
 
-def _upgrade(commands: Commands, chart: Mapping[str, str], values: Path) -> None:
+def _hand_over_login(
+    commands: Commands, outputs: Mapping[str, Any], own: Mapping[str, Any]
+) -> None:
+    """Give the load balancer what it says to the identity provider, if it asks one by OIDC."""
+    ingress = own.get("ingress", {})
+    auth = ingress.get("auth", {})
+    if ingress.get("enabled") and auth.get("type") == "oidc":
+        passwords.hand_over_login(commands, outputs, MLOPS, str(auth.get("secretName")))
+
+
+def _upgrade(
+    commands: Commands, chart: Mapping[str, str], values: Path, *, overridden: bool
+) -> None:
     name = chart["name"]
+    overrides = ["--values", str(values / f"{name}.overrides.yaml")] if overridden else []
     source = (
         [str(ROOT / chart["path"])]
         if "path" in chart
@@ -68,7 +95,7 @@ def _upgrade(commands: Commands, chart: Mapping[str, str], values: Path) -> None
     commands.run(
         [
             "helm", "upgrade", "--install", name, *source, "--namespace", chart["namespace"],
-            "--values", str(values / f"{name}.yaml"), "--wait", "--timeout", TIMEOUT,
+            "--values", str(values / f"{name}.yaml"), *overrides, "--wait", "--timeout", TIMEOUT,
             "--rollback-on-failure",
         ]
     )  # fmt: skip
@@ -161,7 +188,7 @@ def _setup_pod(image: str) -> dict[str, Any]:
 
 
 _UNKNOWN: dict[str, Any] = {
-    "secret_arns": {name: f"ARN-OF-{name}" for name in passwords.NAMES},
+    "secret_arns": {name: f"ARN-OF-{name}" for name in (*passwords.NAMES, passwords.LOGIN)},
     "database_administrator_secret_arn": "ARN-OF-THE-ADMINISTRATOR",
     "database_host": "HOST",
     "repositories": {"dagster": "REGISTRY/dagster"},
@@ -177,6 +204,7 @@ def main() -> None:
     parser.add_argument("--consortium", type=Path, default=ROOT / "consortium.yaml")
     parser.add_argument("--outputs", type=Path, help="of terraform/main; needless in a dry run")
     parser.add_argument("--tag", required=True, help="of the images")
+    parser.add_argument("--overrides", type=Path, help="values by chart that come on top of ours")
     parser.add_argument("--values", type=Path, default=ROOT / "build" / "values", help="folder")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done")
     given = parser.parse_args()
@@ -185,7 +213,8 @@ def main() -> None:
     try:
         outputs = _UNKNOWN if given.dry_run else read_outputs(given.outputs)
         commands = Commands(dry=given.dry_run)
-        install(commands, given.consortium, outputs, given.tag, given.values)
+        overrides = read_overrides(given.overrides)
+        install(commands, given.consortium, outputs, given.tag, given.values, overrides)
     except FlAssetsError as error:
         raise SystemExit(f"error: {error}") from None
 

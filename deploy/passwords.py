@@ -14,7 +14,10 @@ from deploy.commands import Commands
 from deploy.errors import DeploymentError
 
 NAMES = ("dagster-database", "mlflow-database", "grafana")
-"""Entries that are made here; `ingress` is the identity provider's to give."""
+"""Entries that are made here."""
+
+LOGIN = "ingress"
+"""Entry whose value is the identity provider's to give."""
 
 
 def ensure(commands: Commands, outputs: Mapping[str, Any]) -> dict[str, str]:
@@ -50,6 +53,36 @@ def hand_over(commands: Commands, passwords: Mapping[str, str], mlops: str, trai
     apply_secret(commands, mlops, "mlflow-postgres", mlflow)
     grafana = {"admin-user": "admin", "admin-password": passwords["grafana"]}
     apply_secret(commands, mlops, "grafana-admin", grafana)
+
+
+def hand_over_login(
+    commands: Commands, outputs: Mapping[str, Any], namespace: str, name: str
+) -> None:
+    """Make the Secret by which the load balancer shows itself to the identity provider.
+
+    Raises:
+        DeploymentError: its entry in Secrets Manager has no value, or one that does not fit.
+    """
+    arn = outputs["secret_arns"][LOGIN]
+    try:
+        found = commands.run(_read(arn)).strip()
+    except DeploymentError as error:
+        if "ResourceNotFoundException" not in str(error):
+            raise
+        found = ""
+    if commands.dry:
+        found = '{"clientID": "", "clientSecret": ""}'
+    try:
+        client = json.loads(found)
+        values = {key: str(client[key]) for key in ("clientID", "clientSecret")}
+    except (ValueError, KeyError, TypeError):
+        # Not the value, nor what is wrong with it: it holds a secret.
+        raise DeploymentError(
+            f"the secret {arn} has no client of the identity provider: put "
+            '{"clientID": ..., "clientSecret": ...} there with `aws secretsmanager '
+            "put-secret-value --secret-id ... --secret-string file:///dev/stdin`"
+        ) from None
+    apply_secret(commands, namespace, name, values)
 
 
 def apply_secret(commands: Commands, namespace: str, name: str, values: Mapping[str, str]) -> None:

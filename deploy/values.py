@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from string import Template
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -87,8 +88,37 @@ def consortium_values(
         ) from None
 
 
-def write_all(consortium_file: Path, outputs: Mapping[str, Any], tag: str, folder: Path) -> None:
-    """Write ``<chart>.yaml`` for every chart.
+def read_overrides(path: Path | None) -> dict[str, dict[str, Any]]:
+    """Return what a deployment wants otherwise than helm-values/ has it, by chart; none if None.
+
+    Raises:
+        ValuesError: the file is none of values by chart.
+    """
+    if path is None:
+        return {}
+    try:
+        found = yaml.safe_load(path.read_text()) or {}
+    except (OSError, yaml.YAMLError) as error:
+        raise ValuesError(f"{path} cannot be read: {error}") from None
+    names = [chart["name"] for chart in charts()]
+    if not isinstance(found, dict) or not all(isinstance(v, dict) for v in found.values()):
+        raise ValuesError(f"{path} must have values by chart, of {', '.join(names)}")
+    unknown = ", ".join(sorted(set(found) - set(names)))
+    if unknown:
+        raise ValuesError(f"{path}: {unknown}: choose of {', '.join(names)}")
+    return found
+
+
+def write_all(
+    consortium_file: Path,
+    outputs: Mapping[str, Any],
+    tag: str,
+    folder: Path,
+    overrides: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> None:
+    """Write ``<chart>.yaml`` for every chart, and ``<chart>.overrides.yaml`` where there are any.
+
+    Helm merges the two; what is a list in the second one is that of the first no more.
 
     Raises:
         ConfigFileError, ValuesError: see above.
@@ -101,6 +131,10 @@ def write_all(consortium_file: Path, outputs: Mapping[str, Any], tag: str, folde
     own = consortium_values(consortium_file, outputs, tag)
     texts[OWN_CHART] = yaml.safe_dump(own, sort_keys=False)
     folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob("*.overrides.yaml"):
+        stale.unlink()
+    for name, values in overrides.items():
+        texts[f"{name}.overrides"] = yaml.safe_dump(dict(values), sort_keys=False)
     for name, text in texts.items():
         (folder / f"{name}.yaml").write_text(text)
 
@@ -133,7 +167,7 @@ def _own(
         },
         "dagster": {"FLA_UPLOAD_QUEUE": outputs["upload_queue_url"]},
         "images": {name: f"{outputs['repositories'][name]}:{tag}" for name in ("site", "server")},
-        "network": {"vpc": [outputs["vpc_cidr"]], "aws": ["0.0.0.0/0"]},
+        "network": {"vpc": [outputs["vpc_cidr"]]},
     }
 
 
@@ -153,10 +187,12 @@ def main() -> None:
     parser.add_argument("--consortium", type=Path, default=ROOT / "consortium.yaml")
     parser.add_argument("--outputs", type=Path, required=True)
     parser.add_argument("--tag", required=True, help="of the images: the commit they are built of")
+    parser.add_argument("--overrides", type=Path, help="values by chart that come on top")
     parser.add_argument("--to", type=Path, required=True, help="folder")
     given = parser.parse_args()
     try:
-        write_all(given.consortium, read_outputs(given.outputs), given.tag, given.to)
+        overrides = read_overrides(given.overrides)
+        write_all(given.consortium, read_outputs(given.outputs), given.tag, given.to, overrides)
     except FlAssetsError as error:
         raise SystemExit(str(error)) from None
 

@@ -54,12 +54,14 @@ class PrivacyBudget(StrictModel):
 
     Attributes:
         epsilon, delta: cap of everything that was ever charged to its ledger, composed.
+        minimum_rows: training rows below which no private run trains, whatever a recipe says.
         unprotected_runs: whether recipes without `privacy` may train too. The ledger notes each,
             and its figure then holds for the protected runs alone.
     """
 
     epsilon: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 3.0
     delta: Annotated[float, Field(gt=0, lt=1e-2)] = 1e-5
+    minimum_rows: Annotated[int, Field(ge=1)] = 20
     unprotected_runs: bool = False
 
 
@@ -332,6 +334,11 @@ class Consortium(StrictModel):
         """
         own = self.hospital(name).privacy_budget or self.privacy_budget
         return own or PrivacyBudget(unprotected_runs=self.simulated)
+
+    @property
+    def budgets(self) -> dict[str, PrivacyBudget]:
+        """Privacy budget of every hospital, by name."""
+        return {name: self.budget(name) for name in self.hospital_names}
 
     def role_of(self, name: str) -> str | None:
         """Return the ARN of the role that a hospital's code takes, if it takes one.

@@ -19,6 +19,7 @@ Answer = TypeVar("Answer")
 
 _TRIES = 6
 _FIRST_PAUSE = 0.2  # seconds; doubled each time, so a restart of the API server is sat out
+_TIMEOUT = (5.0, 15.0)  # seconds to connect and to answer; a connection may be half open for ever
 _CURES = {
     401: "renew the credentials of this account",
     403: "give the account this right, as the chart fl-consortium does",
@@ -26,15 +27,27 @@ _CURES = {
     409: "wait for the end of the other run of this name, or remove what it left",
     422: "correct what is refused in consortium.yaml's `cluster`",
 }
+_NOT_ADMITTED = (
+    "a hospital's namespace takes nothing but this release's own pods: after an upgrade start the "
+    "run again, else bring FLA_SITE_IMAGE to what the chart fl-consortium installed"
+)
 
 
 class ClusterApiError(FlAssetsError):
-    """The API server did not do what it was asked for."""
+    """The API server did not do what it was asked for.
+
+    Attributes:
+        status: of HTTP; None if there was no answer.
+        said: why, in its words.
+    """
 
     def __init__(self, what: str, status: int | None, said: str) -> None:
         cure = _CURES.get(status or 0, "see whether the API server can be reached, and try again")
+        if "ValidatingAdmissionPolicy" in said:
+            cure = _NOT_ADMITTED
         super().__init__(f"the Kubernetes API server did not {what}: {said}; {cure}")
         self.status = status
+        self.said = said
 
 
 class ClusterApi:
@@ -53,6 +66,9 @@ class ClusterApi:
     def create(self, manifest: Manifest) -> Manifest:
         """Create a Job, Secret or Service in the namespace that it names; return it.
 
+        Where the answer to an attempt was lost, what that attempt has made is taken for its own.
+        A name must be nobody else's for that, as those of :class:`.manifests.PodJob` are.
+
         Raises:
             ClusterApiError: it was refused.
         """
@@ -63,8 +79,34 @@ class ClusterApi:
             "Service": self._core.create_namespaced_service,
         }[kind]
         what = f"create {kind} {meta['name']} in namespace {meta['namespace']}"
-        made = _patiently(what, lambda: call(meta["namespace"], manifest))
-        return self._json(made)
+        attempts = 0
+
+        def create() -> object:
+            nonlocal attempts
+            attempts += 1
+            return call(meta["namespace"], manifest, _request_timeout=_TIMEOUT)
+
+        try:
+            return self._json(_patiently(what, create))
+        except ClusterApiError as error:
+            if error.status != 409 or attempts == 1:
+                raise
+            return self._made_before(manifest)
+
+    def _made_before(self, manifest: Manifest) -> Manifest:
+        kind, meta = manifest["kind"], manifest["metadata"]
+        if kind == "Secret":
+            # Nobody may read it, and nobody needs what the server adds.
+            return manifest
+        call = {
+            "Job": self._batch.read_namespaced_job,
+            "Service": self._core.read_namespaced_service,
+        }[kind]
+        found = _patiently(
+            f"show {kind} {meta['name']} in namespace {meta['namespace']}",
+            lambda: call(meta["name"], meta["namespace"], _request_timeout=_TIMEOUT),
+        )
+        return self._json(found)
 
     def jobs(self, namespace: str, selector: str) -> list[Manifest]:
         """Return the Jobs whose labels a selector selects.
@@ -92,7 +134,9 @@ class ClusterApi:
         found = _patiently(
             f"list events in namespace {namespace}",
             lambda: self._core.list_namespaced_event(
-                namespace, field_selector=f"involvedObject.name={name}"
+                namespace,
+                field_selector=f"involvedObject.name={name}",
+                _request_timeout=_TIMEOUT,
             ),
         )
         events: list[Manifest] = self._json(found)["items"]
@@ -108,7 +152,9 @@ class ClusterApi:
             # With its content loaded, the client returns the text of a bytes literal.
             answer = _patiently(
                 f"read the log of pod {pod} in namespace {namespace}",
-                lambda: self._core.read_namespaced_pod_log(pod, namespace, _preload_content=False),
+                lambda: self._core.read_namespaced_pod_log(
+                    pod, namespace, _preload_content=False, _request_timeout=_TIMEOUT
+                ),
             )
         except ClusterApiError as error:
             # Not started yet, or not there any more.
@@ -127,7 +173,10 @@ class ClusterApi:
         _patiently(
             f"remove jobs in namespace {namespace}",
             lambda: self._batch.delete_collection_namespaced_job(
-                namespace, label_selector=selector, propagation_policy="Background"
+                namespace,
+                label_selector=selector,
+                propagation_policy="Background",
+                _request_timeout=_TIMEOUT,
             ),
         )
 
@@ -135,7 +184,9 @@ class ClusterApi:
         self, call: Callable[..., Any], plural: str, namespace: str, selector: str
     ) -> list[Manifest]:
         what = f"list {plural} in namespace {namespace}"
-        found = _patiently(what, lambda: call(namespace, label_selector=selector))
+        found = _patiently(
+            what, lambda: call(namespace, label_selector=selector, _request_timeout=_TIMEOUT)
+        )
         items: list[Manifest] = self._json(found)["items"]
         return items
 

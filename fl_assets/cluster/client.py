@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fl_assets.errors import FlAssetsError
 
 if TYPE_CHECKING:
-    from kubernetes.client import ApiClient
+    from kubernetes.client import ApiClient, Configuration
 
 
 class NoClusterError(FlAssetsError):
@@ -23,15 +23,17 @@ def connect() -> ApiClient:
     """
     from kubernetes import client, config
 
-    inside = client.Configuration()
+    configuration = client.Configuration()
+    # Who calls has a patience of its own; urllib3's would multiply it.
+    configuration.retries = False
     try:
-        config.load_incluster_config(client_configuration=inside)
+        config.load_incluster_config(client_configuration=configuration)
     except config.ConfigException:
-        return _by_kubeconfig()
-    return client.ApiClient(inside)
+        _read_kubeconfig(configuration)
+    return client.ApiClient(configuration)
 
 
-def _by_kubeconfig() -> ApiClient:
+def _read_kubeconfig(configuration: Configuration) -> None:
     from kubernetes import config
 
     path = os.environ.get("KUBECONFIG")
@@ -41,8 +43,7 @@ def _by_kubeconfig() -> ApiClient:
             "it to a kubeconfig file, or choose another runtime with FLA_RUNTIME"
         )
     try:
-        # Not load_kube_config, which changes the configuration of the whole process.
-        return config.new_client_from_config(path)
+        config.load_kube_config(path, client_configuration=configuration)
     except (config.ConfigException, OSError) as error:
         raise NoClusterError(
             f"the kubeconfig {path} that KUBECONFIG names cannot be used: {error}; correct it"

@@ -178,7 +178,9 @@ def _refused(text: str) -> Trouble:
             final=False,
         )
     return Trouble(
-        f"its pod was not admitted: {text}; let the namespace's policies admit it", final=True
+        f"its pod was not admitted: {text}; let the namespace's policies admit it, or start the "
+        "run again if the software was upgraded meanwhile",
+        final=True,
     )
 
 

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Self
 
 from fl_assets.cluster.api import ClusterApi, ClusterApiError, Manifest
-from fl_assets.cluster.failures import JobState, Trouble, is_running, job_state, trouble, why_failed
+from fl_assets.cluster.failures import (
+    JobState,
+    Trouble,
+    is_running,
+    job_state,
+    trouble,
+    why_ended,
+    why_failed,
+)
 from fl_assets.cluster.manifests import GROUP_LABEL, PodJob, job_manifest
 from fl_assets.consortium import Cluster
 from fl_assets.errors import FlAssetsError
@@ -94,12 +102,14 @@ class Group:
         main: PodJob,
         on_failure: Callable[[JobFailedError], None] | None = None,
         on_line: Callable[[str], None] | None = None,
+        on_loss: Callable[[JobFailedError], None] = lambda _: None,
     ) -> None:
         """Wait until the main Job has ended well.
 
         Args:
             main: the Job whose end is the group's.
             on_failure: told of another Job that has ended badly; it may raise. Raised if None.
+            on_loss: told of a pod that has ended badly, once, if its Job starts another.
             on_line: gets the lines of the main Job's log as they come; its namespace must be one
                 whose logs may be read. The log is not read if None.
 
@@ -119,7 +129,7 @@ class Group:
                 return
             if watched.state == "failed":
                 raise watched.failure()
-            self._check_others(watched, on_failure)
+            self._check_others(watched, on_failure, on_loss)
             if time.monotonic() > end:
                 raise JobFailedError(main, "Kubernetes did not end it at its deadline")
             _pause(begun)
@@ -136,11 +146,16 @@ class Group:
                     member.see(found.get(name), own)
 
     def _check_others(
-        self, main: _Member, on_failure: Callable[[JobFailedError], None] | None
+        self,
+        main: _Member,
+        on_failure: Callable[[JobFailedError], None] | None,
+        on_loss: Callable[[JobFailedError], None],
     ) -> None:
         for member in self._members.values():
             if member.state == "unfinished":
                 self._check_start(member)
+                for loss in member.new_losses():
+                    on_loss(loss)
             elif member.state == "failed" and member is not main and not member.told:
                 member.told = True
                 if on_failure is None:
@@ -168,12 +183,30 @@ class Group:
         )
 
     def _remove(self) -> None:
+        """Remove the group wherever that is possible, and wait for the end of its pods.
+
+        Raises:
+            ClusterApiError: a namespace refused, after the others have done it.
+        """
+        refusals: dict[str, ClusterApiError] = {}
         for namespace in self._namespaces:
-            self.api.remove_jobs(namespace, self._selector)
+            try:
+                self.api.remove_jobs(namespace, self._selector)
+            except ClusterApiError as refusal:
+                refusals[namespace] = refusal
+        self._await_end([name for name in self._namespaces if name not in refusals])
+        if refusals:
+            raise ClusterApiError(
+                f"remove the jobs of group {self.name} in {', '.join(refusals)}",
+                next(iter(refusals.values())).status,
+                "; ".join(dict.fromkeys(refusal.said for refusal in refusals.values())),
+            )
+
+    def _await_end(self, namespaces: Sequence[str]) -> None:
         begun = time.monotonic()
         while left := [
             f"{namespace}/{pod['metadata']['name']}"
-            for namespace in self._namespaces
+            for namespace in namespaces
             for pod in self.api.pods(namespace, self._selector)
         ]:
             if time.monotonic() > begun + _GONE_SECONDS:
@@ -191,6 +224,7 @@ class _Member:
         self.pods: list[Manifest] = []
         self.has_run = False
         self.told = False
+        self._lost: set[str] = set()
         self._made = made
         self._removed = False
 
@@ -206,6 +240,13 @@ class _Member:
         before = {pod["metadata"]["name"]: pod for pod in self.pods}
         self.pods = list((before | now).values())
         self.has_run = self.has_run or any(is_running(pod) for pod in pods)
+
+    def new_losses(self) -> list[JobFailedError]:
+        """Return why pods failed that another has followed, each once."""
+        ends = {pod["metadata"]["name"]: why_ended(pod) for pod in self.pods[:-1]}
+        new = {name: why for name, why in ends.items() if why and name not in self._lost}
+        self._lost |= new.keys()
+        return [JobFailedError(self.job, f"{why}; another is started") for why in new.values()]
 
     def failure(self) -> JobFailedError:
         if self._removed:

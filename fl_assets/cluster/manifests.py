@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import re
+import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Literal
 
 from fl_assets.cluster.api import Manifest
+from fl_assets.cluster.termination import FINAL
 from fl_assets.consortium import Cluster, PodResources
 
 SECRETS_FOLDER = "/etc/fla/run"
@@ -48,6 +50,8 @@ class PodJob:
         hospital: whose pod it is; the coordinator's if None.
         secret: whether it has a Secret with files of its own, which is named as the Job is.
         retries: of a pod that has failed.
+        attempt: makes its name nobody else's, so that nothing of an attempt before, which goes in
+            the background, can be in its way.
     """
 
     group: str
@@ -61,11 +65,12 @@ class PodJob:
     hospital: str | None = None
     secret: bool = False
     retries: int = 0
+    attempt: str = field(default_factory=lambda: secrets.token_hex(3))
 
     @property
     def name(self) -> str:
         """Name of the Job, and of its Secret and Service."""
-        return f"{self.group}-{self.component}"
+        return f"{self.group}-{self.component}-{self.attempt}"
 
     @property
     def labels(self) -> dict[str, str]:
@@ -104,6 +109,7 @@ def job_manifest(cluster: Cluster, pod: PodJob, owner: Manifest | None = None) -
             "backoffLimit": pod.retries,
             "activeDeadlineSeconds": cluster.deadline_seconds,
             "ttlSecondsAfterFinished": cluster.ttl_seconds,
+            "podFailurePolicy": {"rules": [_final(pod)]},
             "template": {
                 "metadata": {"labels": pod.labels, "annotations": _STAYS},
                 "spec": _pod_spec(cluster, pod),
@@ -176,6 +182,12 @@ def _pod_spec(cluster: Cluster, pod: PodJob) -> Manifest:
         "containers": [_container(pod)],
         "volumes": _volumes(pod),
     }
+
+
+def _final(pod: PodJob) -> Manifest:
+    """Return the rule that ends a Job whose pod says that another would fail as well."""
+    codes = {"containerName": pod.component, "operator": "In", "values": [FINAL]}
+    return {"action": "FailJob", "onExitCodes": codes}
 
 
 def _container(pod: PodJob) -> Manifest:

@@ -181,7 +181,7 @@ def pool(sites: Sequence[SiteAudit], delta: float = 0.0) -> Iterator[Finding]:
     for subject, group, attack in product(SUBJECTS, GROUPS, Attack):
         released: list[AuditCounts | None] = [getattr(site, subject) for site in sites]
         counts = [c for site in released if site for c in _of_group(site, group, attack)]
-        result = judge(total(counts), delta) if counts else None
+        result = judge(total(counts), delta, len(GROUPS) * len(Attack)) if counts else None
         yield Finding(subject=subject, group=group, attack=attack, result=result)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fl_assets.coordinator.witnesses import load_witness
+from fl_assets.federation.witnesses import load_witness
 from fl_assets.privacy.ledger import Ledger
 from fl_assets.privacy.ledger_entries import rounded_down, rounded_up
 from fl_assets.privacy.ledger_view import HospitalBudget, LedgerLine

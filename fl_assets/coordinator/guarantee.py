@@ -6,9 +6,13 @@ from collections.abc import Mapping
 
 from fl_assets.federation.recipe import Recipe
 from fl_assets.federation.statement import PrivacyStatement
+from fl_assets.privacy.configs import PrivacyConfig
 
 NONE = "none: no noise was added, updates and metrics left the sites as they were"
-MASKED = "none by noise; the server saw the sum of each round's updates and no single one"
+MASKED = (
+    "none by noise; the server saw the sum of each round's updates and no single one, and each "
+    "site's own losses and validation figures"
+)
 
 
 def guarantee(recipe: Recipe, statements: Mapping[str, PrivacyStatement]) -> str:
@@ -26,7 +30,7 @@ def guarantee(recipe: Recipe, statements: Mapping[str, PrivacyStatement]) -> str
     predictable = sorted(n for n, s in statements.items() if s.noise == "predictable")
     parts = [
         f"({asked.epsilon:g}, {asked.delta:g})-differential privacy at every hospital, for adding "
-        "or removing one patient's row, over everything that the training released",
+        f"or removing one patient's row, over {_what(asked)}",
         f"by hospital {', '.join(told)}" if told else "",
         "the server saw the sum of each round's updates and no single one"
         if recipe.secure_aggregation
@@ -36,6 +40,15 @@ def guarantee(recipe: Recipe, statements: Mapping[str, PrivacyStatement]) -> str
         else "",
     ]
     return "; ".join(part for part in parts if part)
+
+
+def _what(asked: PrivacyConfig) -> str:
+    if asked.evaluation_epsilon is None:
+        return "everything that the training released"
+    return (
+        "the updates of the training, and what each hospital says with the noised figures of its "
+        f"validation rows, of epsilon {asked.evaluation_epsilon:g}, which it released as well"
+    )
 
 
 def _epsilon(statement: PrivacyStatement) -> str:

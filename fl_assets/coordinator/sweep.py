@@ -193,6 +193,7 @@ def _train(settings: Settings, recipe: Recipe, number: int, inputs: str) -> Fede
             preprocessor=preprocessors.of(recipe),
             sites={name: settings.site_uri(name) for name in sites},
             access={name: settings.site_access(name) for name in sites},
+            budgets={name: settings.consortium.budget(name) for name in sites},
             output=Path(scratch).as_uri(),
             resume=False,
         )

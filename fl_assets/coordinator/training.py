@@ -10,12 +10,12 @@ from fl_assets.coordinator.attempts import new_run_name, run_name, save_attempt
 from fl_assets.coordinator.guarantee import guarantee
 from fl_assets.coordinator.preprocessors import load_preprocessors
 from fl_assets.coordinator.release import FILE, ReleaseRecord, RoundRecord
-from fl_assets.coordinator.witnesses import load_witnesses, save_witness
 from fl_assets.errors import BadDataError, FlAssetsError
 from fl_assets.federation.job import FederationHistory, FederationJob, FederationResult, load_result
 from fl_assets.federation.mlflow_rounds import replay
 from fl_assets.federation.recipe import Recipe
 from fl_assets.federation.runtimes.base import Runtime
+from fl_assets.federation.witnesses import load_witnesses, save_witness
 from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.metrics import weighted_mean
 from fl_assets.settings import Settings

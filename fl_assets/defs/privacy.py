@@ -42,7 +42,7 @@ def privacy_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     ) -> Iterator[dg.AssetCheckResult | dg.MaterializeResult]:
         from fl_assets.coordinator.budget import budget_plot, budget_table, line_table
         from fl_assets.coordinator.sites import came_of, sites_of
-        from fl_assets.coordinator.witnesses import load_witness, save_witness
+        from fl_assets.federation.witnesses import load_witness, save_witness
         from fl_assets.privacy.ledger_chain import LedgerDamagedError
         from fl_assets.site.tasks.data import ShowLedger
 

@@ -17,7 +17,9 @@ _IN_BOTH = _JOBS | {
     ("create", "secrets"),
 }
 
-IN_TRAINING: Rights = frozenset(_IN_BOTH | {("get", "pods:log"), ("create", "services")})
+IN_TRAINING: Rights = frozenset(
+    _IN_BOTH | {("get", "pods:log"), ("create", "services"), ("get", "services")}
+)
 """In the namespace of trainings."""
 
 IN_HOSPITAL: Rights = frozenset(_IN_BOTH)

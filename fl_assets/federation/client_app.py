@@ -157,7 +157,9 @@ def pretrain(message: Message, context: Context) -> Message:
 @app.query("reserve")
 def reserve(message: Message, context: Context) -> Message:
     """Reserve what the run may cost, or refuse, before any site trains."""
-    return _site(context).reply(message, "reservation", "reserved", MetricRecord())
+    site = _site(context)
+    records = {rounds.PRIVACY: _spent(site)}
+    return site.reply(message, "reservation", "reserved", MetricRecord(), records=records)
 
 
 @app.query("close")
@@ -200,9 +202,12 @@ def evaluate(message: Message, context: Context) -> Message:
             rounds.PERSONAL_VALIDATION_AUROC: rounds.to_wire(personal.auroc if personal else None),
         }
     )
-    spent = ConfigRecord({rounds.PRIVACY: site.participant.statement().model_dump_json()})
-    records = {rounds.PRIVACY: spent}
+    records = {rounds.PRIVACY: _spent(site)}
     return site.reply(message, "evaluation", f"round {round_}", metrics, records=records)
+
+
+def _spent(site: _Site) -> ConfigRecord:
+    return ConfigRecord({rounds.PRIVACY: site.participant.statement().model_dump_json()})
 
 
 def _masking(

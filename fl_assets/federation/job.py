@@ -44,7 +44,7 @@ class FederationJob(StrictModel):
             ledger without it was rolled back, and its site refuses.
         access, budgets, noise_seed: for the nodes of hospitals that this machine plays, see
             :class:`fl_assets.federation.site_config.SiteConfig`; no message carries them. Without
-            a budget of its own such a hospital allows unprotected runs.
+            a budget such a hospital has the default one, which allows no unprotected run.
     """
 
     run: str
@@ -90,7 +90,7 @@ class FederationJob(StrictModel):
                 hospital=name,
                 store=store,
                 access=self.access.get(name, Access()),
-                budget=self.budgets.get(name, PrivacyBudget(unprotected_runs=True)),
+                budget=self.budgets.get(name, PrivacyBudget()),
                 noise_seed=self.noise_seed,
             )
             for name, store in sorted(self.sites.items())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from fl_assets.consortium import PrivacyBudget
 from fl_assets.errors import FlAssetsError
 from fl_assets.federation.recipe import FineTuningConfig, LocalLayersConfig, Recipe
 from fl_assets.federation.site_config import SiteConfig
@@ -21,16 +23,18 @@ from fl_assets.learning.configs import EmbeddingConfig
 from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.models import local_names
 from fl_assets.learning.training import TrainingDivergedError, derive_seed
-from fl_assets.privacy.dpsgd import TooFewRowsError
+from fl_assets.privacy.configs import PrivacyConfig
+from fl_assets.privacy.dpsgd import DeltaTooLargeError, TooFewRowsError
 from fl_assets.privacy.ledger import BudgetExceededError
 from fl_assets.privacy.ledger_entries import LedgerHead
 from fl_assets.privacy.noise import NoiseSource, SecureNoise, SeededNoise
+from fl_assets.site.answers import Answer
 from fl_assets.site.client_state import ClientState, Phase
 from fl_assets.site.noised_evaluation import noised_figures, noised_validation
 from fl_assets.site.partitions import load_manifest
 from fl_assets.site.personal import KeptLayers, load_personal, save_personal
 from fl_assets.site.pretraining import AutoencoderTrainer
-from fl_assets.site.spending import Answer, RunSpending
+from fl_assets.site.spending import RunSpending
 from fl_assets.site.training import WITHHELD, SiteTrainer, Update, Validation
 from fl_assets.storage import SiteStore
 
@@ -45,6 +49,20 @@ class NoPretrainingError(FlAssetsError):
             f"recipe {recipe} asks for no pre-training of an embedding model: bring server and "
             "site to the same version of the software"
         )
+
+
+class BadRunNameError(FlAssetsError):
+    """A run's name that could lead to what another run has in the hospital's store."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a run is named by letters, digits, dots, dashes and underscores alone: bring server "
+            "and site to the same version of the software"
+        )
+
+
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+"""It is a part of keys in the hospital's store."""
 
 
 class _Trainer(Protocol):
@@ -71,7 +89,9 @@ class Participant:
         partitions: version of the partitions that it trains on.
 
     Raises:
-        TooFewRowsError: fewer training rows than the recipe's privacy asks for.
+        BadRunNameError: the run's name is none.
+        TooFewRowsError: fewer training rows than the recipe's privacy or the hospital asks for.
+        DeltaTooLargeError: the recipe's delta is above one over the training rows.
         BudgetExceededError, UnprotectedRunError, LedgerDamagedError: see
             :mod:`fl_assets.site.spending`.
         ObjectNotFoundError: the partitions were never built.
@@ -89,6 +109,8 @@ class Participant:
         checkpoints: int,
         witnesses: Iterable[LedgerHead] = (),
     ) -> None:
+        if not RUN_NAME.fullmatch(run):
+            raise BadRunNameError
         self._config = config
         self._hospital = hospital = config.hospital
         self._store = store
@@ -96,9 +118,8 @@ class Participant:
         self._recipe = recipe
         self._preprocessor = preprocessor
         # Before anything is reserved for a training that cannot be; a manifest holds no row.
-        rows = load_manifest(store).files["train"].rows
-        if recipe.privacy is not None and rows < recipe.privacy.minimum_rows:
-            raise TooFewRowsError(rows, recipe.privacy.minimum_rows)
+        if recipe.privacy is not None:
+            _check_cohort(load_manifest(store).files["train"].rows, recipe.privacy, config.budget)
         self._spending = RunSpending.open(
             store,
             hospital,
@@ -247,6 +268,14 @@ class Participant:
                     # The global model's figures are worth having without it.
                     log.warning("%s has no model of its own: %s", self._hospital, error)
         return None
+
+
+def _check_cohort(rows: int, privacy: PrivacyConfig, budget: PrivacyBudget) -> None:
+    minimum = max(privacy.minimum_rows, budget.minimum_rows)
+    if rows < minimum:
+        raise TooFewRowsError(rows, minimum)
+    if privacy.delta * rows > 1:
+        raise DeltaTooLargeError(privacy.delta, rows)
 
 
 def _digest(weights: Mapping[str, Tensor]) -> bytes:

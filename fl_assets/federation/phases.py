@@ -15,7 +15,7 @@ from fl_assets.federation.recipe import LocalLayersConfig, Recipe
 from fl_assets.federation.rounds import Phase, RoundReport
 from fl_assets.federation.strategies.averaging import IterateMean
 from fl_assets.federation.strategies.configs import FedAvgConfig
-from fl_assets.federation.strategies.consortium import ConsortiumStrategy
+from fl_assets.federation.strategies.consortium import ConsortiumStrategy, OnReserved
 from fl_assets.federation.strategies.flower import build_strategy
 from fl_assets.federation.strategies.state import restore_state, strategy_state
 from fl_assets.learning.models import local_names
@@ -84,6 +84,7 @@ class Federation:
         hospitals: name by node id.
         observers: are told of each round and its phase.
         checkpoints: where to keep one after each round.
+        on_reserved: of :class:`ConsortiumStrategy`.
     """
 
     def __init__(
@@ -93,12 +94,14 @@ class Federation:
         hospitals: dict[int, str],
         observers: Collection[PhaseObserver],
         checkpoints: Checkpoints,
+        on_reserved: OnReserved | None = None,
     ) -> None:
         self._grid = grid
         self._run = run
         self._hospitals = hospitals
         self._observers = observers
         self._checkpoints = checkpoints
+        self._on_reserved = on_reserved
 
     def run(self, phases: Sequence[PhasePlan], at: Checkpoint) -> FederationResult:
         """Carry out what is left of the phases, and have the sites validate the last model.
@@ -153,6 +156,7 @@ class Federation:
             [tell],
             done=at.round,
             on_model=keep,
+            on_reserved=self._on_reserved,
             rounds=phase.rounds,
             action=phase.action,
             mean=mean,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 
 from flwr.app import Context, UserConfig
@@ -14,6 +14,8 @@ from fl_assets.federation.job import save_result
 from fl_assets.federation.phases import Federation, PhaseObserver, beginning, plan_phases, resumed
 from fl_assets.federation.progress import ProgressLine
 from fl_assets.federation.recipe import Recipe
+from fl_assets.federation.statement import PrivacyStatement
+from fl_assets.federation.witnesses import save_witness
 from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.models import model_for
 from fl_assets.storage import open_store
@@ -50,9 +52,14 @@ def main(grid: Grid, context: Context) -> None:
     found = checkpoints.latest()
     at = beginning(phases, model) if found is None else resumed(found)
 
+    def bear_witness(statements: Mapping[str, PrivacyStatement]) -> None:
+        for name, statement in statements.items():
+            save_witness(store, name, statement.head)
+
     with ExitStack() as stack:
         observers = _observers(config, recipe.name, hospitals.values(), found, stack)
-        result = Federation(grid, run, hospitals, observers, checkpoints).run(phases, at)
+        federation = Federation(grid, run, hospitals, observers, checkpoints, bear_witness)
+        result = federation.run(phases, at)
     save_result(store, run, result)
     checkpoints.clear()
 

@@ -15,11 +15,11 @@ class PrivacyStatement(StrictModel):
     """Where a hospital stands after a run.
 
     Attributes:
-        epsilon, delta: of everything that the run released of the hospital's patients, for adding
-            or removing one row; None without privacy.
+        epsilon, delta: of everything that the run released of the hospital's patients, its noised
+            figures with its updates, for adding or removing one row; None without privacy.
         replace_one: the same under replacing one row, None where it is not known.
-        noise_multiplier, sampling_rate, steps: from which they follow; the steps are those that
-            were really released.
+        noise_multiplier, sampling_rate, steps: of the updates; the steps are those that were really
+            released.
         noise: ``secure``, or ``predictable`` where the noise has a seed and protects nobody.
         lifetime, cap: epsilon of everything that is in the hospital's ledger, and what it may
             come to, at the delta of the hospital's budget.
@@ -67,8 +67,8 @@ def state(
     )
     if privacy is None:
         return stands
-    spent = balance.account(run).spent
-    (event,) = spent
+    (event,) = balance.account(run).spent
+    spent = balance.spent_by(run)
     return stands.model_copy(
         update={
             "epsilon": accounting.epsilon(spent, privacy.delta),

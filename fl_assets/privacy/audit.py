@@ -45,12 +45,14 @@ class AttackResult(StrictModel):
     roc: tuple[tuple[float, float], ...]
 
 
-def judge(counts: ScoreCounts, delta: float = 0.0) -> AttackResult | None:
+def judge(counts: ScoreCounts, delta: float = 0.0, bounds: int = 1) -> AttackResult | None:
     """Return what counts show, None without members or without others.
 
     Args:
         counts: of one attack and one group.
         delta: at which epsilon is bounded.
+        bounds: of epsilon, of which the largest will be looked at; each gets its part of the error
+            (Bonferroni), so that all of them hold together.
     """
     inside, outside = np.array(counts.members), np.array(counts.others)
     m, n = int(inside.sum()), int(outside.sum())
@@ -75,7 +77,7 @@ def judge(counts: ScoreCounts, delta: float = 0.0) -> AttackResult | None:
         hits=float(hits / m),
         hits_low=float(hits_low),
         hits_high=float(hits_high),
-        epsilon=epsilon_shown(true, false, delta),
+        epsilon=epsilon_shown(true, false, delta, 1 - (1 - LEVEL) / bounds),
         roc=tuple(zip((false / n).tolist(), (true / m).tolist(), strict=True)),
     )
 

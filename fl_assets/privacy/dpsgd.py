@@ -26,8 +26,19 @@ class TooFewRowsError(BadDataError):
     def __init__(self, rows: int, minimum: int) -> None:
         super().__init__(
             f"{rows} training rows are fewer than the {minimum} that the recipe asks for "
-            "(`privacy.minimum_rows`): so few drown in the noise. Leave this hospital out, or wait "
-            "until it has more"
+            "(`privacy.minimum_rows`), or the hospital (`privacy_budget.minimum_rows`): so few "
+            "drown in the noise. Leave this hospital out, or wait until it has more"
+        )
+
+
+class DeltaTooLargeError(BadDataError):
+    """A delta with which a mechanism may release somebody's row as it is."""
+
+    def __init__(self, delta: float, rows: int) -> None:
+        super().__init__(
+            f"delta {delta:g} is above one over {rows} training rows, so that publishing a random "
+            "patient's row would count as private: lower `privacy.delta` in the recipe, well below "
+            f"{1 / rows:.1g}"
         )
 
 

@@ -90,22 +90,30 @@ class Balance:
 
     Attributes:
         accounts: by run, those that ever reserved.
-        charges: events of the one-shot releases.
+        charges: events of the one-shot releases, by the run that asked for them.
         refusals: the last one of each run.
         unprotected: runs without privacy.
     """
 
     def __init__(self) -> None:
         self.accounts: dict[str, Account] = {}
-        self.charges: list[MechanismEvent] = []
+        self.charges: dict[str, Events] = {}
         self.refusals: dict[str, Refusal] = {}
         self.unprotected: set[str] = set()
 
     @property
     def spent(self) -> Events:
         """Everything that counts against the budget, open reservations in full."""
-        runs = (event for account in self.accounts.values() for event in account.spent)
-        return tuple(event for event in (*runs, *self.charges) if event.steps)
+        spent = (*(account.spent for account in self.accounts.values()), *self.charges.values())
+        return tuple(event for events in spent for event in events if event.steps)
+
+    def spent_by(self, run: str) -> Events:
+        """Return what counts of one run: its reservation, and what it was charged for beside it.
+
+        Raises:
+            NoReservationError: it never reserved.
+        """
+        return (*self.account(run).spent, *self.charges.get(run, ()))
 
     @property
     def open_runs(self) -> list[str]:
@@ -138,8 +146,8 @@ class Balance:
             case Forfeit(run=run):
                 reserved = self.account(run).reserved
                 self.accounts[run] = self.account(run).closed_with(run, reserved)
-            case Charge(events=events):
-                self.charges += events
+            case Charge(run=run, events=events):
+                self.charges[run] = (*self.charges.get(run, ()), *events)
             case Refusal(run=run):
                 self.refusals[run] = act
             case UnprotectedRun(run=run):

@@ -9,6 +9,8 @@ from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
 from fl_assets.reporting.images import MUTED, colour, finish, line_style, new_figure, to_png
 
+_ASIDE = 1.06
+
 
 @dataclass(frozen=True)
 class Utility:
@@ -33,7 +35,8 @@ def epsilon_utility(shown: Sequence[Utility], references: Mapping[str, float], l
     for number, series in enumerate(dict.fromkeys(point.series for point in shown)):
         points = sorted((p for p in shown if p.series == series), key=lambda p: p.epsilon)
         ax.errorbar(
-            [p.epsilon for p in points],
+            # Aside a little, so that the bar of one series does not hide another's.
+            [p.epsilon * _ASIDE**number for p in points],
             [p.value for p in points],
             yerr=[p.spread for p in points],
             color=colour(number),
@@ -51,6 +54,7 @@ def epsilon_utility(shown: Sequence[Utility], references: Mapping[str, float], l
     ax.xaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.legend(fontsize=8, frameon=False)
+    # Below, where no bar is hidden.
+    ax.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=4)
     finish(ax, "Utility over privacy", "epsilon of the whole training (log scale)", label, "y")
     return to_png(figure)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 
 from fl_assets.privacy import ledger_chain
+from fl_assets.privacy.ledger_chain import LedgerDamagedError
 from fl_assets.site import egress, receipts
 from fl_assets.site.erasure import TOMBSTONES
 from fl_assets.site.receipts import Receipt, count_deleted, save_receipt
 from fl_assets.site.rows import SITE_KEY
+from fl_assets.site.spending import settle_all_interrupted
 from fl_assets.storage import ObjectInfo, SiteStore
 from fl_assets.storage.base import StorageError
 
@@ -36,11 +39,15 @@ class DeletionIncompleteError(StorageError):
 def delete_data(store: SiteStore, hospital: str) -> Receipt:
     """Delete all versions of all objects but :data:`KEPT`, and store a receipt.
 
-    It cannot be undone. Done again it deletes what has come since.
+    It cannot be undone. Done again it deletes what has come since. Trainings that are under way are
+    closed in the ledger first, while their answers can be counted; they answer no more.
 
     Raises:
         DeletionIncompleteError: something was written meanwhile; no receipt is stored.
     """
+    # A ledger that is not whole refuses every run already, and must not keep the rows.
+    with suppress(LedgerDamagedError):
+        settle_all_interrupted(store, hospital)
     unfinished = store.discard_unfinished()
     doomed = _doomed(store)
     for key in sorted({info.key for info in doomed}):

@@ -3,22 +3,16 @@
 All steps of all rounds are reserved before a row is read. An answer is stored before it leaves, so
 a round that is asked again, as after a crash of either side, gets the stored one: no new noise is
 drawn, nothing new is released and nothing is charged twice. What is stored is at least what left,
-and the run is settled by it.
+and the run is settled by it. Where something that left is stored no more nobody can say what the
+run has cost: it is forfeited, and answers nothing any more.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import NamedTuple
-
-import numpy as np
 
 from fl_assets.consortium import PrivacyBudget
 from fl_assets.errors import BadDataError
-from fl_assets.learning.weights import Weights
 from fl_assets.privacy import accounting
 from fl_assets.privacy.configs import PrivacyConfig
 from fl_assets.privacy.events import MechanismEvent
@@ -30,8 +24,8 @@ from fl_assets.privacy.ledger_balance import (
     RunClosedError,
 )
 from fl_assets.privacy.ledger_entries import LedgerHead
-from fl_assets.site.egress import EgressLog
-from fl_assets.storage import ObjectExistsError, ObjectNotFoundError, SiteStore
+from fl_assets.site.answers import Answer, Answers, Stored
+from fl_assets.storage import SiteStore
 
 
 class OtherWeightsError(BadDataError):
@@ -54,98 +48,15 @@ class RoundNotReservedError(BadDataError):
         )
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A noised update.
+class AnswersLostError(BadDataError):
+    """A round was asked again whose answer left, and is stored no more."""
 
-    Attributes:
-        arrays: by parameter name, float32.
-        examples: training rows, which is public.
-    """
-
-    arrays: Weights
-    examples: int
-
-
-class _Stored(NamedTuple):
-    """An answer as it is stored, with the digest of the weights it is from and its steps."""
-
-    answer: Answer
-    asked: bytes
-    steps: int
-
-    def to_bytes(self) -> bytes:
-        arrays = {f"arrays/{name}": array for name, array in self.answer.arrays.items()}
-        buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            allow_pickle=False,
-            asked=np.frombuffer(self.asked, np.uint8),
-            figures=np.array([self.answer.examples, self.steps], np.int64),
-            **arrays,
+    def __init__(self, hospital: str, run: str, round_: int) -> None:
+        super().__init__(
+            f"{hospital} answered round {round_} of run {run}, and the answer is gone from its "
+            "store; a second one would have other noise, which was not reserved. All that the run "
+            "reserved is spent: give the training a new run name"
         )
-        return buffer.getvalue()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> _Stored:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            names = [name for name in archive.files if name.startswith("arrays/")]
-            arrays = {name.removeprefix("arrays/"): archive[name] for name in names}
-            examples, steps = archive["figures"].tolist()
-            return cls(Answer(arrays, examples), archive["asked"].tobytes(), steps)
-
-
-class _Answers:
-    """The stored answers of a run, and the mark that it takes no more.
-
-    An answer is stored, then the mark is looked for, then it leaves; closing sets the mark, then
-    counts. So of an answer that races with the closing it is counted or it does not leave.
-    """
-
-    def __init__(self, store: SiteStore, run: str) -> None:
-        self._store = store
-        self._run = run
-        # The mark stays for good: a process that is very late must still find it.
-        self._mark = f"answers/{run}/closed"
-        self._folder = f"answers/{run}/rounds/"
-
-    def load(self, round_: int) -> _Stored | None:
-        try:
-            return _Stored.from_bytes(self._store.get(self._key(round_)))
-        except ObjectNotFoundError:
-            return None
-
-    def keep(self, round_: int, stored: _Stored) -> _Stored:
-        """Store an answer durably, and return the one that a racing process stored first."""
-        data = stored.to_bytes()
-        try:
-            self._store.put_if_absent(self._key(round_), data)
-        except ObjectExistsError:
-            data = self._store.get(self._key(round_))
-        return _Stored.from_bytes(data)
-
-    def check_open(self) -> None:
-        if self._store.exists(self._mark):
-            raise RunClosedError(self._run)
-
-    def close(self) -> tuple[int, int]:
-        """Take no more answers, and return how many there are and their steps in all."""
-        with suppress(ObjectExistsError):
-            self._store.put_if_absent(self._mark, b"")
-        stored = self._keys()
-        # Every round of a run has as many steps.
-        each = _Stored.from_bytes(self._store.get(stored[0])).steps if stored else 0
-        return len(stored), each * len(stored)
-
-    def delete(self) -> None:
-        for key in self._keys():
-            self._store.delete(key)
-
-    def _key(self, round_: int) -> str:
-        return f"{self._folder}{round_:06d}.npz"
-
-    def _keys(self) -> list[str]:
-        return [info.key for info in self._store.list(self._folder)]
 
 
 class RunSpending:
@@ -171,7 +82,8 @@ class RunSpending:
         self._run = run
         self._rounds = rounds
         self._ledger = ledger
-        self._answers = _Answers(store, run)
+        self._answers = Answers(store, run)
+        self._left: set[int] = set()
 
     @classmethod
     def open(
@@ -225,7 +137,11 @@ class RunSpending:
             ledger.reserve(run, [event], budget, privacy.epsilon, what)
         elif known.reserved != (event,):
             raise OtherEventsError(run, known.reserved)
-        return cls(store, hospital, run, rounds, event, ledger)
+        spending = cls(store, hospital, run, rounds, event, ledger)
+        if known is not None and not known.closed:
+            # A process before this one may have answered.
+            spending._left = spending._answers.left()
+        return spending
 
     def standing(self) -> tuple[Balance, LedgerHead | None]:
         """Return what the hospital's ledger adds up to, and its newest entry."""
@@ -242,6 +158,7 @@ class RunSpending:
         Raises:
             RoundNotReservedError: there is no such round.
             OtherWeightsError: the round was answered from other weights.
+            AnswersLostError: its answer has left and is stored no more.
             RunClosedError: the run was settled.
         """
         if self.event is None:
@@ -251,11 +168,15 @@ class RunSpending:
         self._answers.check_open()
         stored = self._answers.load(round_)
         if stored is None:
-            new = _Stored(make(), asked, self.event.steps // self._rounds)
+            if round_ in self._left:
+                self.close()
+                raise AnswersLostError(self._hospital, self._run, round_)
+            new = Stored(make(), asked, self.event.steps // self._rounds)
             stored = self._answers.keep(round_, new)
             self._answers.check_open()
         if stored.asked != asked:
             raise OtherWeightsError(self._hospital, self._run, round_)
+        self._left.add(round_)
         return stored.answer
 
     def close(self) -> None:
@@ -264,9 +185,9 @@ class RunSpending:
             return
         account = self._ledger.account(self._run)
         if account is None or not account.closed:
-            _, steps = self._answers.close()
-            self._ledger.settle(self._run, [self.event.model_copy(update={"steps": steps})])
-        self._answers.delete()
+            self._answers.close(self._ledger, self.event, self._left)
+        else:
+            self._answers.delete()
 
 
 def settle_interrupted(store: SiteStore, hospital: str, run: str) -> str:
@@ -293,18 +214,16 @@ def settle_interrupted(store: SiteStore, hospital: str, run: str) -> str:
         raise NoReservationError(run, ledger.balance().open_runs)
     if account.closed:
         raise RunClosedError(run)
-    answers = _Answers(store, run)
-    stored, steps = answers.close()
-    entries = EgressLog(store).entries()
-    # A round that was sent twice is in the log twice.
-    left = len({e.detail for e in entries if e.kind == "update" and e.run == run})
+    answers = Answers(store, run)
     (event,) = account.reserved
-    if left > stored:
-        reason = f"{left} updates left by the egress log, and {stored} answers are stored"
-        ledger.forfeit(run, reason)
-        done = f"forfeited all {event.steps} steps: {reason}"
-    else:
-        ledger.settle(run, [event.model_copy(update={"steps": steps})])
-        done = f"settled {steps} of {event.steps} reserved steps"
-    answers.delete()
-    return done
+    return answers.close(ledger, event, answers.left())
+
+
+def settle_all_interrupted(store: SiteStore, hospital: str) -> None:
+    """Close every open run, as :func:`settle_interrupted` does, before its answers are deleted.
+
+    Raises:
+        LedgerDamagedError: the ledger is not whole.
+    """
+    for run in Ledger(store, hospital).balance().open_runs:
+        settle_interrupted(store, hospital, run)

@@ -13,7 +13,8 @@ from fl_assets.privacy.configs import PrivacyConfig
 from fl_assets.privacy.ledger import Ledger
 from fl_assets.privacy.ledger_chain import entry_key
 from fl_assets.settings import Settings
-from fl_assets.site.spending import Answer, RunSpending
+from fl_assets.site.answers import Answer
+from fl_assets.site.spending import RunSpending
 from fl_assets_tests.cli.fla import Fla
 
 NOISED = Answer({"w": np.ones(2, dtype=np.float32)}, examples=100)

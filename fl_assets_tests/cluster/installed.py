@@ -10,10 +10,13 @@ import yaml
 from fl_assets.settings import Settings
 from fl_assets_tests.cluster.fakekube import FakeKube
 from fl_assets_tests.cluster.fakekube.kinds import Manifest
+from fl_assets_tests.federation.deployment.processes import HERE
 
-RULES = Path(__file__).resolve().parents[2] / "charts/fl-consortium/files/rbac.yaml"
+FILES = Path(__file__).resolve().parents[2] / "charts/fl-consortium/files"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 SITE_IMAGE, SERVER_IMAGE, RUN_IMAGE = "registry/site:1", "registry/server:1", "registry/dagster:1"
+# With the package that is tested, whichever is installed.
+IMAGES = {SITE_IMAGE: HERE, SERVER_IMAGE: HERE}
 
 
 def prepare(settings: Settings, **cluster: Any) -> Settings:
@@ -39,8 +42,8 @@ def prepare(settings: Settings, **cluster: Any) -> Settings:
 
 
 def installed(settings: Settings) -> list[Manifest]:
-    """Return namespaces, accounts, rights and ConfigMaps of a consortium."""
-    rules = yaml.safe_load(RULES.read_text())
+    """Return namespaces, accounts, rights, ConfigMaps and the admission policy of a consortium."""
+    rules = yaml.safe_load((FILES / "rbac.yaml").read_text())
     cluster = settings.whole_consortium.cluster
     training = cluster.namespace
     environment = {"FLA_COORDINATOR": settings.coordinator_uri}
@@ -55,19 +58,32 @@ def installed(settings: Settings) -> list[Manifest]:
     for hospital in settings.whole_consortium.hospital_names:
         place = cluster.namespace_of(hospital)
         found += [
-            *_namespace(place, "site"),
+            *_namespace(place, "site", labels={"fl/part": "hospital", "fl/hospital": hospital}),
             *_grant(place, "coordinator", training, rules["hospital"]),
             *_config_maps(place, settings, environment),
+            _config_map(place, "admitted-pods", {"image": SITE_IMAGE}),
         ]
-    return found
+    return [*found, *admission()]
 
 
-def _namespace(name: str, *accounts: str) -> list[Manifest]:
+def admission() -> list[Manifest]:
+    """Return the chart's admission policy for the namespaces of hospitals, and its binding."""
+    specs = yaml.safe_load((FILES / "admission.yaml").read_text())
+    kind, name = "ValidatingAdmissionPolicy", "fl-hospital-pods"
+    shared = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": name}}
+    binding = {"policyName": name, **specs["binding"]}
+    return [
+        {**shared, "kind": kind, "spec": specs["policy"]},
+        {**shared, "kind": f"{kind}Binding", "spec": binding},
+    ]
+
+
+def _namespace(name: str, *accounts: str, labels: dict[str, str] | None = None) -> list[Manifest]:
     return [
         {
             "apiVersion": "v1",
             "kind": "Namespace",
-            "metadata": {"name": name, "labels": RESTRICTED},
+            "metadata": {"name": name, "labels": RESTRICTED | (labels or {})},
         },
         *(
             {
@@ -99,14 +115,14 @@ def _grant(namespace: str, account: str, of: str, rules: list[Manifest]) -> list
 def _config_maps(namespace: str, settings: Settings, environment: dict[str, str]) -> list[Manifest]:
     consortium = {"consortium.yaml": settings.consortium_file.read_text()}
     return [
-        {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": name, "namespace": namespace},
-            "data": data,
-        }
-        for name, data in {"consortium": consortium, "fla-environment": environment}.items()
+        _config_map(namespace, "consortium", consortium),
+        _config_map(namespace, "fla-environment", environment),
     ]
+
+
+def _config_map(namespace: str, name: str, data: dict[str, str]) -> Manifest:
+    meta = {"name": name, "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": data}
 
 
 def processes_in(kube: FakeKube) -> list[int]:

@@ -34,7 +34,10 @@ def test_a_kubeconfig_is_used_without_changing_the_process(
     path = tmp_path / "config"
     path.write_text(KUBECONFIG)
     monkeypatch.setenv("KUBECONFIG", str(path))
-    assert connect().configuration.host == "http://127.0.0.1:9"
+    configuration = connect().configuration
+    assert configuration.host == "http://127.0.0.1:9"
+    # Else each attempt of ours would be four of urllib3's.
+    assert configuration.retries is False
     assert Configuration.get_default_copy().host == before
 
 

@@ -66,6 +66,20 @@ def test_a_failing_pod_is_tried_again_up_to_the_limit(kube: FakeKube) -> None:
     ] * 3
 
 
+@pytest.mark.parametrize(("code", "pods"), [(69, 1), (3, 3)])
+def test_an_exit_code_of_the_failure_policy_ends_the_job_at_once(
+    kube: FakeKube, code: int, pods: int
+) -> None:
+    codes = {"containerName": "main", "operator": "In", "values": [69]}
+    policy = {"rules": [{"action": "FailJob", "onExitCodes": codes}]}
+    spec = {"backoffLimit": 2, "podFailurePolicy": policy}
+    kube.apply(job("j", "sh", "-c", f"exit {code}", spec=spec))
+    failed = condition(kube, "Failed")
+    assert len(kube.objects("Pod")) == pods
+    assert failed["reason"] == ("PodFailurePolicy" if pods == 1 else "BackoffLimitExceeded")
+    assert ("exit code 69 matching FailJob rule at index 0" in failed["message"]) == (pods == 1)
+
+
 def test_a_killed_pod_is_replaced_and_the_job_completes(kube: FakeKube, tmp_path: Any) -> None:
     first = f"test -e {tmp_path}/second || {{ touch {tmp_path}/second; exec sleep 1000; }}"
     kube.apply(job("j", "sh", "-c", first, spec={"backoffLimit": 1}))

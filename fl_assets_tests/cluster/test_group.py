@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from fl_assets.cluster.api import ClusterApi, ClusterApiError
+from fl_assets.cluster.api import ClusterApi, ClusterApiError, Manifest
 from fl_assets.cluster.client import connect
 from fl_assets.cluster.group import Group, JobFailedError
 from fl_assets.cluster.manifests import PodJob, group_name, secret_manifest
+from fl_assets.cluster.termination import FINAL
 from fl_assets.consortium import Cluster, PodResources
 from fl_assets_tests.cluster.fakekube import FakeKube
+from fl_assets_tests.cluster.objects import role_for
 
 pytestmark = pytest.mark.services
 
@@ -112,6 +115,12 @@ def test_a_pods_last_words_are_its_jobs_failure(api: ClusterApi, kube: FakeKube)
     kube.wait_gone(**{"fl/group": NAME})
 
 
+def test_a_pod_that_says_so_is_not_started_again(api: ClusterApi, kube: FakeKube) -> None:
+    final = MESSAGE.replace("exit(1)", f"exit({FINAL})").format("ServerAwayError: gone")
+    with pytest.raises(JobFailedError, match=rf"exit code {FINAL}: ServerAwayError: gone$"):
+        run(api, pod(final, retries=3))
+
+
 def test_another_jobs_failure_is_told_once_or_raised(api: ClusterApi) -> None:
     told: list[str] = []
     main = pod("import time; time.sleep(4)")
@@ -137,6 +146,71 @@ def test_what_an_attempt_before_has_left_is_removed_first(api: ClusterApi, kube:
         assert made["metadata"]["uid"] != before["metadata"]["uid"]
         jobs.start(main)
         jobs.wait(main)
+
+
+def test_a_secret_of_an_attempt_before_that_goes_late_is_in_nobodys_way(
+    api: ClusterApi, kube: FakeKube
+) -> None:
+    def attempt() -> Manifest:
+        main = pod("", secret=True)
+        made = jobs.start(main)
+        return secret_manifest(main, made, {"key": b"4711"})
+
+    with group(api) as jobs:
+        # Garbage is collected in the background; this one is held.
+        held = attempt()
+        held["metadata"]["finalizers"] = ["test/held"]
+        api.create(held)
+    with group(api) as jobs:
+        (left,) = kube.objects("Secret")
+        api.create(attempt())
+        assert len(kube.objects("Secret")) == 2
+    left["metadata"]["finalizers"] = []
+    kube.apply(left)
+    kube.wait_gone(**{"fl/group": NAME})
+
+
+def test_a_namespace_that_refuses_keeps_no_other_from_being_emptied(
+    api: ClusterApi,
+    kube: FakeKube,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rules = [{"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["deletecollection"]}]
+    pods = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]
+    kube.apply(*role_for("two", "site", rules + pods))
+    with group(api) as jobs:
+        jobs.start(pod(FOR_EVER, "two"))
+        monkeypatch.setenv("KUBECONFIG", kube.kubeconfig_for("two", "site"))
+        jobs.api = ClusterApi(connect())
+    assert not kube.objects("Job", "two")
+    assert "may be left" in caplog.text
+    with pytest.raises(ClusterApiError, match=rf"remove the jobs of group {NAME} in one: .*forbid"):
+        group(jobs.api).__enter__()
+
+
+def test_a_pod_that_is_replaced_is_told_once_with_its_reason(
+    api: ClusterApi, tmp_path: Path
+) -> None:
+    first, told_of = tmp_path / "first", tmp_path / "told"
+    dies_once = f"import pathlib; p = pathlib.Path({str(first)!r}); f = p.exists(); p.touch()\n"
+    dies_once += f"if not f:\n  {MESSAGE.format('words')}\n{FOR_EVER}"
+    until_told = f"import os, time\nwhile not os.path.exists({str(told_of)!r}): time.sleep(0.05)"
+    told: list[str] = []
+
+    def tell(loss: JobFailedError) -> None:
+        told.append(str(loss))
+        told_of.touch()
+
+    with group(api) as jobs:
+        main = pod(until_told)
+        for job in (pod(dies_once, "two", retries=1), main):
+            jobs.start(job)
+        jobs.wait(main, on_loss=tell)
+    assert len(told) == 1
+    assert told[0].endswith(
+        "in namespace two: it ended with exit code 1: words; another is started"
+    )
 
 
 def test_a_pod_waits_for_its_secret_and_the_secret_goes_with_the_job(

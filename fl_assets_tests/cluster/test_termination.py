@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from fl_assets.cluster.termination import telling_why
-from fl_assets.errors import FlAssetsError
+from fl_assets.cluster.termination import FINAL, telling_why
+from fl_assets.errors import BadDataError, FlAssetsError
 
 
 class NoRowsError(FlAssetsError):
@@ -27,6 +27,23 @@ def test_our_own_errors_are_told_whole(message: Path) -> None:
     with pytest.raises(SystemExit, match="1"):
         end_with(NoRowsError("no rows: upload some"))
     assert message.read_text() == "NoRowsError: no rows: upload some"
+
+
+@pytest.mark.parametrize(
+    ("error", "final", "code"),
+    [
+        (NoRowsError("none"), (), 1),
+        (NoRowsError("none"), (NoRowsError,), FINAL),
+        (BadDataError("bad"), (), FINAL),
+    ],
+)
+def test_an_error_that_another_pod_would_meet_as_well_has_a_code_of_its_own(
+    message: Path, error: Exception, final: tuple[type[FlAssetsError], ...], code: int
+) -> None:
+    with pytest.raises(SystemExit) as caught, telling_why(*final):
+        raise error
+    assert caught.value.code == code
+    assert message.read_text() == f"{type(error).__name__}: {error}"
 
 
 def test_of_others_only_the_type_is_told(message: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from fl_assets.consortium import UnknownHospitalError
 from fl_assets.coordinator.budget import budget_plot, budget_table, line_table, open_ledger
-from fl_assets.coordinator.witnesses import save_witness
+from fl_assets.federation.witnesses import save_witness
 from fl_assets.privacy.ledger import Ledger
 from fl_assets.privacy.ledger_chain import ANCHOR, LedgerDamagedError, entry_key
 from fl_assets.privacy.ledger_view import hospital_budget, ledger_lines

@@ -6,24 +6,21 @@ import _thread
 import threading
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 
 from fl_assets.cluster.site_jobs import SiteJobError
 from fl_assets.coordinator.sites import Sites, SiteTaskError, came_of, sites_of
-from fl_assets.learning.configs import LogisticRegressionConfig
-from fl_assets.learning.features import Preprocessor
 from fl_assets.settings import Settings
 from fl_assets.site.intake import load_manifest as load_records
-from fl_assets.site.model_data import ModelData
 from fl_assets.site.partitions import load_manifest
 from fl_assets.site.profile import load_profile
 from fl_assets.site.tasks.base import perform
 from fl_assets.site.tasks.data import BuildPartitions, BuildProfile, CollectRecords
-from fl_assets.site.tasks.models import EvaluateModel
+from fl_assets.site.tasks.models import AuditModel, CompareModels, EvaluateModel, FitBaseline
 from fl_assets.storage import ObjectNotFoundError
 from fl_assets_tests.cluster.fakekube import FakeKube
-from fl_assets_tests.cluster.installed import SITE_IMAGE, installed, prepare
+from fl_assets_tests.cluster.installed import IMAGES, installed, prepare
+from fl_assets_tests.site.test_tasks import a_model, all_requests
 from fl_assets_tests.storage.fenced import fenced
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
@@ -41,7 +38,7 @@ def cluster(
     settings: Settings, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FakeKube]:
     """What the chart installs; this process has the coordinator's account."""
-    with FakeKube({SITE_IMAGE: {}}, host_paths=[tmp_path_factory.getbasetemp()]) as found:
+    with FakeKube(IMAGES, host_paths=[tmp_path_factory.getbasetemp()]) as found:
         found.apply(*installed(settings))
         namespace = settings.whole_consortium.cluster.namespace
         monkeypatch.setenv("KUBECONFIG", found.kubeconfig_for(namespace, "coordinator"))
@@ -69,14 +66,7 @@ def test_from_an_upload_to_figures_of_a_model(
     assert made == before
     assert (load_records(store), load_manifest(store), load_profile(store)) == before
 
-    preprocessor = Preprocessor.public(settings.cohort)
-    weight = np.linspace(-1, 1, len(preprocessor.feature_names), dtype=np.float32)[None]
-    model = ModelData(
-        config=LogisticRegressionConfig(),
-        preprocessor=preprocessor,
-        weights={"0.weight": weight, "0.bias": np.array([-2], np.float32)},
-        threshold=0.1,
-    )
+    model = a_model(settings)
     request = EvaluateModel(run="r", model=model)
     names = settings.consortium.hospital_names[:2]
     found = sites.ask_all(dict.fromkeys(names, request))
@@ -86,6 +76,22 @@ def test_from_an_upload_to_figures_of_a_model(
     assert made_at == [f"fl-{name}" for name in (ME, ME, ME, *names)]
     assert {r.account for r in cluster.requests} == {"federated-learning/coordinator"}
     assert not [r for r in cluster.requests if r.code == 403]
+
+
+@pytest.mark.infra
+def test_baseline_comparison_and_audit_are_pods_as_well(
+    sites: Sites, settings: Settings, cluster: FakeKube
+) -> None:
+    tasks = {"baseline": FitBaseline, "compare": CompareModels, "audit": AuditModel}
+    requests = {
+        name: next(r for r in all_requests(settings, name) if isinstance(r, kind))
+        for name, kind in zip(settings.consortium.hospital_names, tasks.values(), strict=True)
+    }
+    assert [request.task for request in requests.values()] == list(tasks)
+    expected = {name: perform(settings, name, request) for name, request in requests.items()}
+    assert sites.ask_all(requests) == expected
+    made_at = [r.namespace for r in cluster.requests if (r.verb, r.code) == ("create", 201)]
+    assert made_at == [f"fl-{name}" for name in requests]
 
 
 def test_an_error_in_the_hospitals_words(sites: Sites, settings: Settings) -> None:

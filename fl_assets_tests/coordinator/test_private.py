@@ -9,11 +9,11 @@ import pytest
 
 from fl_assets.coordinator.preprocessors import build_preprocessors
 from fl_assets.coordinator.training import is_current, load_release, train
-from fl_assets.coordinator.witnesses import load_witness, save_witness
 from fl_assets.federation import client_app
 from fl_assets.federation.recipe import Recipe
 from fl_assets.federation.runtimes.inprocess import InProcessRuntime
 from fl_assets.federation.strategies.consortium import QuorumNotReachedError
+from fl_assets.federation.witnesses import load_witness, save_witness
 from fl_assets.privacy.ledger import Ledger
 from fl_assets.privacy.ledger_entries import LedgerHead
 from fl_assets.settings import Settings
@@ -139,6 +139,23 @@ def test_the_coordinator_is_a_witness_against_a_ledger_that_is_put_back(
     assert seen == Ledger(strict.site_store("hospital-a"), "hospital-a").head()
     shutil.rmtree(folder)
     shutil.copytree(tmp_path / "before", folder)
+    with pytest.raises(QuorumNotReachedError, match="cut or rolled back"):
+        train(strict, recipe, InProcessRuntime(), {}, fresh=True)
+
+
+@pytest.mark.faults
+def test_it_is_one_from_the_first_round_on_also_of_a_run_that_never_ends(
+    strict: Settings, recipe: Recipe, tmp_path: Path
+) -> None:
+    """Put back to before it, such a run would leave no trace of what it released."""
+    folder = Path(strict.site_store("hospital-a").uri.removeprefix("file://"))
+    shutil.copytree(folder, tmp_path / "before")
+    with killed_after("training", 1):
+        train(strict, recipe, InProcessRuntime(), {})
+    assert kinds(strict, "hospital-a") == ["reserve"]
+    shutil.rmtree(folder)
+    shutil.copytree(tmp_path / "before", folder)
+    client_app._sites.clear()
     with pytest.raises(QuorumNotReachedError, match="cut or rolled back"):
         train(strict, recipe, InProcessRuntime(), {}, fresh=True)
 

@@ -135,6 +135,7 @@ def test_they_train_together(crowd: Settings) -> None:
         preprocessor=Preprocessor.public(crowd.cohort),
         sites={name: crowd.site_uri(name) for name in names},
         output=crowd.coordinator_uri,
+        budgets=crowd.consortium.budgets,
     )
     history = InProcessRuntime().run(job).history
     assert [set(report.sites) for report in history.rounds] == [set(names)] * 3

@@ -18,16 +18,19 @@ from fl_assets.settings import Settings
 from fl_assets.site.egress import EgressLog
 from fl_assets.site.partitions import load_manifest
 from fl_assets.site.profile import load_profile
-from fl_assets_tests.world import settings_of
+from fl_assets_tests.world import build_world, settings_of
+
+
+def with_preprocessors(settings: Settings) -> Settings:
+    names = settings.consortium.hospital_names
+    profiles = {name: load_profile(settings.site_store(name)) for name in names}
+    build_preprocessors(settings.coordinator_store(), settings.cohort, profiles)
+    return settings
 
 
 @pytest.fixture
 def ready(world: Settings) -> Settings:
-    profiles = {
-        name: load_profile(world.site_store(name)) for name in world.consortium.hospital_names
-    }
-    build_preprocessors(world.coordinator_store(), world.cohort, profiles)
-    return world
+    return with_preprocessors(world)
 
 
 @pytest.fixture
@@ -54,6 +57,16 @@ def test_the_best_trial_is_a_training_of_its_recipe(
     release = train(ready, varied(base, best.values, "test"), InProcessRuntime(), {})
     history = load_result(ready.coordinator_store(), release.run).history
     assert validation_auroc(history) == best.objective
+
+
+def test_a_sweep_is_bound_by_the_hospitals_budgets(
+    asked: tuple[Sweep, Recipe], tmp_path: Path
+) -> None:
+    """A search trains as well, and a hospital that wants privacy wants it there too."""
+    strict = build_world(tmp_path, privacy_budget={"epsilon": 2.0})
+    with pytest.raises(SweepError, match="allows no run without"):
+        search(with_preprocessors(strict), *asked)
+    assert "update" not in {e.kind for e in EgressLog(strict.site_store("hospital-a")).entries()}
 
 
 def test_an_interrupted_sweep_goes_on_as_if_it_had_not_stopped(

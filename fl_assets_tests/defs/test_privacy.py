@@ -7,10 +7,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from fl_assets.coordinator.witnesses import load_witness
 from fl_assets.defs.partitions import HOSPITALS
 from fl_assets.defs.privacy import privacy_assets
 from fl_assets.defs.resources import Platform
+from fl_assets.federation.witnesses import load_witness
 from fl_assets.privacy.events import MechanismEvent
 from fl_assets.privacy.ledger import BudgetExceededError, Ledger
 from fl_assets.privacy.ledger_chain import entry_key

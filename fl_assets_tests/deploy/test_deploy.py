@@ -55,6 +55,20 @@ def test_a_dry_run_names_every_step_in_order() -> None:
     places = [done.stdout.index(step) for step in steps]
     assert places == sorted(places)
     assert "Deployed" not in done.stdout
+    # What lies beside consortium.yaml comes on top, with what its ingress needs.
+    assert "/fl-consortium.overrides.yaml" in done.stdout
+    assert "Secret ingress-oidc in namespace mlops" in done.stdout
+
+
+def test_overrides_may_lie_elsewhere(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("dagster: {}\n")
+    example = str(REPOSITORY / "examples" / "eks" / "consortium.yaml")
+
+    done = deploy(DRY_RUN="1", CONSORTIUM=example, OVERRIDES=str(mine), TAG="4f2a9c1")
+
+    assert "/dagster.overrides.yaml" in done.stdout
+    assert "/fl-consortium.overrides.yaml" not in done.stdout
 
 
 def test_with_a_tag_there_are_charts_alone() -> None:

@@ -24,7 +24,8 @@ from fl_assets_tests.infra import given
 OUTPUTS = {
     **given.outputs(),
     "secret_arns": {
-        name: f"arn:secret:{name}" for name in ("dagster-database", "mlflow-database", "grafana")
+        name: f"arn:secret:{name}"
+        for name in ("dagster-database", "mlflow-database", "grafana", "ingress")
     },
     "database_administrator_secret_arn": "arn:secret:administrator",
 }
@@ -162,6 +163,49 @@ def test_no_password_is_shown_or_an_argument_and_the_setup_goes(runs: tuple[Run,
     kubectl = [call.arguments for call in run.calls if call.program == "kubectl"]
     create = next(place for place, arguments in enumerate(kubectl) if arguments[0] == "create")
     assert any("pod,secret" in arguments for arguments in kubectl[create:])
+
+
+LOGIN = {"clientID": "grafana", "clientSecret": "of-the-login"}
+INGRESS = """\
+fl-consortium:
+  ingress: {enabled: true, auth: {type: oidc, secretName: ingress-oidc}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("value", "handed"),
+    [(json.dumps(LOGIN), LOGIN), (None, None), ("of-the-login", None), ('{"clientID": ""}', None)],
+)
+def test_the_login_of_an_ingress_is_handed_over_with_the_overrides(
+    tmp_path: Path, value: str | None, handed: dict[str, str] | None
+) -> None:
+    programs = Programs(tmp_path)
+    overrides = tmp_path / "overrides.yaml"
+    overrides.write_text(INGRESS)
+    if value is not None:
+        (tmp_path / "arn:secret:ingress").write_text(value)
+
+    done = programs.install("--overrides", str(overrides))
+
+    assert "of-the-login" not in done.stdout + done.stderr
+    assert programs.secrets().get("mlops/ingress-oidc") == handed
+    if handed is None:
+        assert done.returncode == 1
+        assert "arn:secret:ingress has no client of the identity provider: put" in done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    files = {
+        call.arguments[2]: [Path(a).name for a in call.arguments if a.endswith(".yaml")]
+        for call in programs.calls
+        if call.program == "helm"
+    }
+    own = ["fl-consortium.yaml", "fl-consortium.overrides.yaml"]
+    assert files["fl-consortium"] == own
+    assert files["dagster"] == ["dagster.yaml"]
+
+
+def test_without_an_ingress_no_login_is_asked_for(runs: tuple[Run, Run]) -> None:
+    assert not any("arn:secret:ingress" in call.arguments for call in runs[0].calls)
 
 
 def test_a_refusal_ends_it_in_the_programs_words(tmp_path: Path) -> None:

@@ -4,7 +4,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy.values import ValuesError, charts, consortium_values, main, read_outputs, write_all
+from deploy.values import (
+    ValuesError,
+    charts,
+    consortium_values,
+    main,
+    read_outputs,
+    read_overrides,
+    write_all,
+)
 from fl_assets_tests.infra import given
 from fl_assets_tests.infra.tool import ROOT
 
@@ -87,3 +95,32 @@ def test_an_output_that_is_missing_is_named(files, tmp_path):
     del outputs["vpc_id"]
     with pytest.raises(ValuesError, match=r"controller\.yaml needs 'vpc_id'"):
         write_all(files[0], outputs, given.TAG, Path(tmp_path / "values"))
+
+
+def test_overrides_are_a_file_of_their_own_that_helm_merges(files, tmp_path):
+    folder, mine = tmp_path / "values", tmp_path / "overrides.yaml"
+    mine.write_text("dagster: {dagsterWebserver: {replicaCount: 2}}\n")
+    write_all(files[0], given.outputs(), given.TAG, folder, read_overrides(mine))
+    written = yaml.safe_load((folder / "dagster.overrides.yaml").read_text())
+    assert written == {"dagsterWebserver": {"replicaCount": 2}}
+    # What is not overridden any more is not there any more.
+    write_all(files[0], given.outputs(), given.TAG, folder, read_overrides(None))
+    assert not list(folder.glob("*.overrides.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("dagsterr: {}", "dagsterr: choose of aws-load-balancer-controller, "),
+        ("ingress: {enabled: true}", "ingress: choose of"),
+        ("dagster: 2", "must have values by chart"),
+        ("{", "cannot be read"),
+        (None, "cannot be read"),
+    ],
+)
+def test_overrides_of_no_chart_are_refused(tmp_path, text, words):
+    path = tmp_path / "overrides.yaml"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ValuesError, match=words):
+        read_overrides(path)

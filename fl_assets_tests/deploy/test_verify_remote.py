@@ -19,8 +19,15 @@ import pytest
 from deploy.verify_remote import Verification
 from fl_assets.settings import Settings
 from fl_assets_tests.cluster.fakekube import FakeKube
-from fl_assets_tests.cluster.installed import RUN_IMAGE, SERVER_IMAGE, SITE_IMAGE, installed
+from fl_assets_tests.cluster.installed import (
+    IMAGES,
+    RUN_IMAGE,
+    SERVER_IMAGE,
+    SITE_IMAGE,
+    installed,
+)
 from fl_assets_tests.conftest import REPOSITORY
+from fl_assets_tests.federation.deployment.processes import HERE
 from fl_assets_tests.storage.hospitals import NAMES, WebHospitals
 
 pytestmark = [pytest.mark.infra, pytest.mark.services]
@@ -61,7 +68,7 @@ def deployment(
 ) -> Iterator[Deployment]:
     settings = dataclasses.replace(web_hospitals.consortium.settings, runtime="kubernetes")
     settings = dataclasses.replace(settings, tracking_uri=f"sqlite:///{settings.home}/none.db")
-    images = {SITE_IMAGE: {}, RUN_IMAGE: {"FLA_RECIPES": str(REPOSITORY / "recipes")}}
+    images = IMAGES | {RUN_IMAGE: HERE | {"FLA_RECIPES": str(REPOSITORY / "recipes")}}
     paths = [tmp_path_factory.getbasetemp(), REPOSITORY]
     with FakeKube(images=images, host_paths=paths) as kube:
         kube.apply(*installed(settings), dagster_settings(), daemon())

@@ -16,8 +16,16 @@ class AwayError(FlAssetsError):
     """In place of a site that was not there."""
 
 
-def without_dropouts(job: FederationJob, history: FederationHistory) -> FederationResult:
-    """Run a job in process, without each site in just the rounds in which it was a dropout."""
+def without_dropouts(
+    job: FederationJob, history: FederationHistory, run: str | None = None
+) -> FederationResult:
+    """Run a job in process, without each site in just the rounds in which it was a dropout.
+
+    Args:
+        job: what was run.
+        history: of that run.
+        run: name of this one, on which noise depends; one of its own in the same stores if None.
+    """
     away = {(name, report.round) for report in history.rounds for name in report.dropouts}
     real = client_app.app
 
@@ -29,4 +37,4 @@ def without_dropouts(job: FederationJob, history: FederationHistory) -> Federati
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(client_app, "app", app)
-        return InProcessRuntime().run(job.model_copy(update={"run": f"{job.run}-reference"}))
+        return InProcessRuntime().run(job.model_copy(update={"run": run or f"{job.run}-reference"}))

@@ -32,6 +32,7 @@ def make_job(world: Settings) -> MakeJob:
             preprocessor=Preprocessor.public(settings.cohort),
             sites={n: settings.site_uri(n) for n in settings.consortium.hospital_names},
             output=settings.coordinator_uri,
+            budgets=settings.consortium.budgets,
         )
 
     return make

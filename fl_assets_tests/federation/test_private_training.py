@@ -12,13 +12,15 @@ import pytest
 import torch
 
 from fl_assets.consortium import PrivacyBudget
+from fl_assets.coordinator.guarantee import guarantee
 from fl_assets.federation import client_app
 from fl_assets.federation.job import FederationError, FederationJob
-from fl_assets.federation.participant import Participant
+from fl_assets.federation.participant import BadRunNameError, Participant
 from fl_assets.federation.runtimes.inprocess import InProcessRuntime
 from fl_assets.federation.strategies.consortium import QuorumNotReachedError, SitesRefuseError
 from fl_assets.learning.models import model_for
 from fl_assets.privacy import accounting
+from fl_assets.privacy.events import MechanismEvent
 from fl_assets.privacy.ledger import Ledger
 from fl_assets.privacy.ledger_entries import LedgerHead
 from fl_assets.settings import Settings
@@ -100,9 +102,22 @@ def test_noised_figures_are_told_where_the_recipe_pays_for_them(
     assert final.examples > 0
     assert final.threshold is not None
     assert kinds(world, "hospital-a") == ["reserve", "charge", "settle"]
-    assert final.privacy is not None
-    assert final.privacy.epsilon == pytest.approx(1.0, rel=1e-6)
-    assert final.privacy.lifetime > 1.05
+    told = final.privacy
+    assert told is not None
+    # Not 1: the figures were released as well.
+    both = [
+        MechanismEvent(noise_multiplier=accounting.noise_multiplier(e, 1e-5, 1.0, n), steps=n)
+        for e, n in ((1.0, ROUNDS), (0.5, 1))
+    ]
+    assert told.epsilon == pytest.approx(accounting.epsilon(both, 1e-5), rel=1e-6)
+    assert told.epsilon > 1.1
+    assert told.lifetime == told.epsilon
+    assert told.steps == ROUNDS
+    said = guarantee(job.recipe, {"hospital-a": told})
+    assert said.startswith("(1, 1e-05)-differential privacy at every hospital")
+    assert "the updates of the training" in said
+    assert "everything" not in said
+    assert f"hospital-a {told.epsilon:.4g}" in said
 
 
 def test_figures_beyond_the_budget_are_withheld_and_the_model_is_kept(
@@ -180,6 +195,41 @@ def test_a_cohort_that_is_too_small_reserves_nothing(make_job: MakeJob, world: S
     assert kinds(world, "hospital-a") == []
 
 
+def test_a_hospital_has_a_floor_of_its_own(make_job: MakeJob, world: Settings) -> None:
+    """The recipe, which comes with the coordinator's message, cannot lower it."""
+    asked = PRIVATE | {"privacy": {"epsilon": 1.0, "minimum_rows": 1}}
+    strict = PrivacyBudget(minimum_rows=50_000)
+    with pytest.raises(QuorumNotReachedError, match="fewer than the 50000"):
+        InProcessRuntime().run(with_budget(make_job(**asked), strict))
+    assert kinds(world, "hospital-a") == []
+
+
+def test_a_delta_that_would_let_a_whole_row_out_reserves_nothing(
+    make_job: MakeJob, world: Settings
+) -> None:
+    asked = PRIVATE | {"privacy": PRIVATE["privacy"] | {"delta": 9e-3}}
+    with pytest.raises(QuorumNotReachedError, match=r"delta 0.009 is above one over \d+ training"):
+        InProcessRuntime().run(with_budget(make_job(**asked)))
+    assert kinds(world, "hospital-a") == []
+
+
+@pytest.mark.parametrize("run", ["x/rounds", "..", "", "a b", "-"])
+def test_a_run_whose_name_leads_elsewhere_in_the_store_is_refused(
+    make_job: MakeJob, world: Settings, run: str
+) -> None:
+    job = with_budget(make_job(**PRIVATE))
+    with pytest.raises(BadRunNameError):
+        Participant(
+            job.nodes()["hospital-a"],
+            world.site_store("hospital-a"),
+            run=run,
+            recipe=job.recipe,
+            preprocessor=job.preprocessor,
+            checkpoints=2,
+        )
+    assert kinds(world, "hospital-a") == []
+
+
 def test_a_run_without_privacy_is_refused_unless_the_hospital_allows_it(
     make_job: MakeJob, world: Settings
 ) -> None:
@@ -203,7 +253,7 @@ def test_a_run_that_is_resumed_is_charged_once_and_ends_as_it_would_have(
         folder = Path(world.site_store(name).uri.removeprefix("file://"))
         shutil.rmtree(folder / "ledger")
         (folder / "ledger-anchor.json").unlink()
-        for left in ("answers", ".versions"):
+        for left in ("answers", "egress", ".versions"):
             shutil.rmtree(folder / left, ignore_errors=True)
     job = with_budget(make_job("run", **PRIVATE)).model_copy(update=seeded)
     with killed_after("training", round_, told):

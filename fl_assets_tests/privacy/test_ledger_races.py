@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
 from fl_assets.privacy.accounting import epsilon
 from fl_assets.privacy.ledger import BudgetExceededError, Ledger
-from fl_assets.storage import FolderStore
+from fl_assets.storage import FolderStore, ObjectExistsError, ObjectInfo
 from fl_assets.storage.s3 import S3Store
 from fl_assets_tests.privacy.ledgers import (
     BUDGET,
@@ -24,9 +25,50 @@ from fl_assets_tests.privacy.ledgers import (
 )
 
 RACES = 1000
+CONTENDERS = 3
+"""Of each race: threads that are let go at the same moment."""
 WORKERS = (3, 4)
 """Processes, and threads in each."""
 SMALL = gaussian(0.5)
+HALF = gaussian(BUDGET.epsilon * 0.7)
+"""One fits into the whole budget, and two do not."""
+
+
+class Careless(FolderStore):
+    """A store whose conditional put looks, and then puts."""
+
+    def put_if_absent(self, key: str, data: bytes) -> ObjectInfo:
+        if self.exists(key):
+            raise ObjectExistsError(self.uri, key)
+        return self.put(key, data)
+
+
+def overspent(folder: Path, kind: type[FolderStore] = FolderStore) -> bool:
+    """Race for the whole budget of a new ledger; tells whether more than one got it."""
+    start = Barrier(CONTENDERS)
+
+    def contend(worker: int) -> bool:
+        ledger = Ledger(kind(folder), "hospital-a")
+        start.wait()
+        try:
+            reserve(ledger, f"r{worker}", HALF, 2.1)
+        except BudgetExceededError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(CONTENDERS) as pool:
+        granted = sum(pool.map(contend, range(CONTENDERS)))
+    if kind is FolderStore:
+        entries = kinds(Ledger(kind(folder), "hospital-a"))
+        assert Counter(entries) == {"reserve": 1, "refuse": CONTENDERS - 1}
+    return granted > 1
+
+
+def count_overspent(arguments: tuple[Path, int]) -> int:
+    """Run some of the races, in a process of their own."""
+    folder, process = arguments
+    mine = range(process, RACES, WORKERS[0])
+    return sum(overspent(folder / f"race-{number}") for number in mine)
 
 
 def race(folder: Path, worker: int, attempts: int) -> list[str]:
@@ -62,6 +104,19 @@ def nearly_spent(tmp_path: Path) -> Path:
         reserve(ledger, f"before-{number}", SMALL, 0.5)
         number += 1
     return tmp_path / "raced"
+
+
+def test_in_a_thousand_races_for_the_last_epsilon_nobody_overspends(tmp_path: Path) -> None:
+    """Each from a new ledger, with room for one of those that are let go together."""
+    context = multiprocessing.get_context("forkserver")
+    with context.Pool(WORKERS[0]) as pool:
+        jobs = [(tmp_path, process) for process in range(WORKERS[0])]
+        assert sum(pool.map(count_overspent, jobs, 1)) == 0
+
+
+def test_without_the_conditional_put_such_races_overspend(tmp_path: Path) -> None:
+    """Or the test above could not fail."""
+    assert any(overspent(tmp_path / f"race-{number}", Careless) for number in range(RACES))
 
 
 def test_a_thousand_reservations_race_for_the_last_epsilon(nearly_spent: Path) -> None:

@@ -21,9 +21,11 @@ from fl_assets.privacy.ledger_balance import NoReservationError, OtherEventsErro
 from fl_assets.privacy.ledger_chain import LedgerDamagedError
 from fl_assets.privacy.ledger_entries import LedgerHead
 from fl_assets.site.client_state import ClientState, Phase
+from fl_assets.site.deletion import delete_data
 from fl_assets.site.egress import EgressLog
 from fl_assets.site.spending import (
     Answer,
+    AnswersLostError,
     OtherWeightsError,
     RoundNotReservedError,
     RunSpending,
@@ -307,10 +309,55 @@ class TestSettlingAnInterruptedRun:
         for info in store.list("answers/r1/")[:lost]:
             store.delete(info.key)
         said = settle_interrupted(store, "hospital-a", "r1")
-        reason = f"3 updates left by the egress log, and {3 - lost} answers are stored"
+        reason = f"3 updates have left, and of {lost} the answers are gone"
         assert said == f"forfeited all 10 steps: {reason}"
         assert spent_steps(store) == 10
         assert kinds(store) == ["reserve", "forfeit"]
+
+    @pytest.mark.parametrize("restarted", [True, False])
+    def test_one_that_left_and_is_gone_is_not_given_with_other_noise(
+        self, store: FolderStore, restarted: bool
+    ) -> None:
+        spending, log = opened(store), EgressLog(store)
+        for round_ in (1, 2):
+            answer = spending.answer(round_, weights(round_), noised)
+            log.release("update", "r1", answer.arrays["linear.bias"].tobytes(), f"round {round_}")
+        store.purge("answers/r1/rounds/000002.npz")
+        if restarted:
+            spending = opened(store)
+        with pytest.raises(AnswersLostError, match="answered round 2 of run r1, and the answer is"):
+            spending.answer(2, weights(2), fail)
+        with pytest.raises(RunClosedError):
+            spending.answer(3, weights(3), fail)
+        spending.close()
+        assert kinds(store) == ["reserve", "forfeit"]
+        assert spent_steps(store) == 10
+
+    @pytest.mark.parametrize("restarted", [True, False])
+    def test_a_run_whose_hospital_deletes_its_data_is_closed_first(
+        self, store: FolderStore, restarted: bool
+    ) -> None:
+        spending, log = opened(store), EgressLog(store)
+        for round_ in (1, 2, 3):
+            answer = spending.answer(round_, weights(round_), noised)
+            log.release("update", "r1", answer.arrays["linear.bias"].tobytes(), f"round {round_}")
+        delete_data(store, "hospital-a")
+        assert kinds(store) == ["reserve", "settle"]
+        assert spent_steps(store) == 3 * PRIVACY.steps
+        if restarted:
+            spending = opened(store)
+        for round_ in (2, 4):
+            with pytest.raises(RunClosedError):
+                spending.answer(round_, weights(round_), fail)
+        spending.close()
+        assert spent_steps(store) == 3 * PRIVACY.steps
+
+    def test_a_damaged_ledger_keeps_nobodys_rows(self, store: FolderStore) -> None:
+        opened(store)
+        store.put("records/x.parquet", b"rows")
+        store.purge(store.list("ledger/")[0].key)
+        delete_data(store, "hospital-a")
+        assert not store.exists("records/x.parquet")
 
     def test_what_there_is_nothing_to_settle_of(self, store: FolderStore) -> None:
         with pytest.raises(NoReservationError, match="run r9"):

@@ -48,7 +48,7 @@ def a_model(settings: Settings) -> ModelData:
     )
 
 
-def all_requests(settings: Settings) -> list[Request[Any]]:
+def all_requests(settings: Settings, hospital: str = ME) -> list[Request[Any]]:
     model = a_model(settings)
     training = LocalTraining(
         model=LogisticRegressionConfig(),
@@ -59,7 +59,7 @@ def all_requests(settings: Settings) -> list[Request[Any]]:
         proximal_mu=0.0,
         seed=1,
     )
-    version = partitions.load_manifest(settings.site_store(ME)).version
+    version = partitions.load_manifest(settings.site_store(hospital)).version
     return [
         data.CollectRecords(run="r"),
         data.BuildPartitions(run="r"),

@@ -16,6 +16,18 @@ app.kubernetes.io/part-of: fl-assets
 {{- toJson $all -}}
 {{- end }}
 
+{{/* The peers that AWS is: of everywhere all but the VPC, in which there are the pods. */}}
+{{- define "consortium.aws" -}}
+{{- range .aws }}
+{{- if eq . "0.0.0.0/0" }}
+- ipBlock: {cidr: {{ . }}, except: {{ toJson $.vpc }}}
+{{- else }}
+- ipBlock: {cidr: {{ . | quote }}}
+{{- end }}
+{{- end }}
+{{- include "consortium.blocks" .endpoints }}
+{{- end }}
+
 {{/* A NetworkPolicy's peers out of a list of address ranges. */}}
 {{- define "consortium.blocks" -}}
 {{- range . }}

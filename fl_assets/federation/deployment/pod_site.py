@@ -64,7 +64,8 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     # So that the children are ended, and the server is told.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    with telling_why():
+    # Whoever comes after it would wait for the same server, and nobody else would know.
+    with telling_why(ServerAwayError):
         take_part(SitePodArguments.model_validate_json(sys.argv[1]))
 
 

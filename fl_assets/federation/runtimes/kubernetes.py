@@ -70,7 +70,7 @@ class KubernetesRuntime:
             server = self._start(jobs, job)
             follower = _Follower(self._config)
             try:
-                jobs.wait(server, follower.on_failure, follower.on_line)
+                jobs.wait(server, follower.on_failure, follower.on_line, follower.on_loss)
             except JobFailedError as error:
                 raise TrainingPodError("\n".join((str(error), *follower.failures))) from error
         return load_result(open_store(job.output), job.run)
@@ -157,6 +157,9 @@ class _Follower:
             raise error
         self.failures.append(str(error))
         self._say(f"out of the training: {error}")
+
+    def on_loss(self, loss: JobFailedError) -> None:
+        self._say(str(loss))
 
 
 def _command(module: str, arguments: StrictModel) -> tuple[str, ...]:

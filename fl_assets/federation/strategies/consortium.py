@@ -17,6 +17,7 @@ from fl_assets.federation import rounds
 from fl_assets.federation.job import FederationError, FinalReport
 from fl_assets.federation.recipe import Recipe
 from fl_assets.federation.rounds import RoundObserver, RoundReport
+from fl_assets.federation.statement import PrivacyStatement
 from fl_assets.federation.strategies.attendance import Attendance
 from fl_assets.federation.strategies.averaging import IterateMean
 from fl_assets.federation.strategies.hygiene import (
@@ -24,11 +25,12 @@ from fl_assets.federation.strategies.hygiene import (
     check_norms,
     read_evaluation,
     read_masked_update,
+    read_statement,
     read_update,
 )
 from fl_assets.federation.strategies.secure import SecureRound
-from fl_assets.federation.strategies.wave import Wave
-from fl_assets.privacy.dpsgd import TooFewRowsError
+from fl_assets.federation.strategies.wave import Read, Wave
+from fl_assets.privacy.dpsgd import DeltaTooLargeError, TooFewRowsError
 from fl_assets.privacy.ledger import BudgetExceededError, UnprotectedRunError
 from fl_assets.privacy.ledger_chain import LedgerDamagedError
 
@@ -37,11 +39,19 @@ NOT_ONLINE = "not online"
 # A site's error arrives as text, its type first.
 _FOR_GOOD = tuple(
     f"{error.__name__}:"
-    for error in (BudgetExceededError, UnprotectedRunError, LedgerDamagedError, TooFewRowsError)
+    for error in (
+        BudgetExceededError,
+        UnprotectedRunError,
+        LedgerDamagedError,
+        TooFewRowsError,
+        DeltaTooLargeError,
+    )
 )
 
 OnModel = Callable[[int, ArrayRecord, Sequence[RoundReport]], None]
 """Takes a round's number, its global model and the reports so far."""
+OnReserved = Callable[[Mapping[str, PrivacyStatement]], None]
+"""Takes what each hospital says after it has set aside what a private run may cost."""
 
 
 class QuorumNotReachedError(FederationError):
@@ -126,6 +136,8 @@ class ConsortiumStrategy(Strategy):
         done: rounds completed before, by a run that this one goes on from.
         on_model: is given each new global model, before the observers are told: what they have
             heard of survives a crash.
+        on_reserved: is told before any site trains, so that a ledger which is put back while the
+            run lasts is found out.
         rounds: of this phase; the recipe's if None.
         action: of the train messages' type in a phase of its own, as in ``train.pretrain``; such
             a phase has no evaluate wave.
@@ -146,6 +158,7 @@ class ConsortiumStrategy(Strategy):
         *,
         done: int = 0,
         on_model: OnModel | None = None,
+        on_reserved: OnReserved | None = None,
         rounds: int | None = None,
         action: str | None = None,
         mean: IterateMean | None = None,
@@ -157,6 +170,7 @@ class ConsortiumStrategy(Strategy):
         self._observers = observers
         self._done = done
         self._on_model = on_model
+        self._on_reserved = on_reserved
         self._rounds = recipe.rounds if rounds is None else rounds
         self._action = action
         self._mean = mean or IterateMean(self._rounds, last=1)
@@ -305,20 +319,23 @@ class ConsortiumStrategy(Strategy):
         One that refuses must not cost the others a part of their budgets: where the run is
         hopeless they get back what they have set aside.
         """
-        asked = self._ask("reserve", grid)
+        asked, statements = self._ask("reserve", grid, read_statement)
+        if self._on_reserved is not None:
+            self._on_reserved(statements)
         self._wave.leave_out(asked.dropouts, asked.rejected)
         if len(self._wave.sent) < self._attendance.quorum:
             error = self._quorum_missed(round_, 0)
             if isinstance(error, SitesRefuseError):
-                self._ask("close", grid)
+                self._ask("close", grid, lambda _reply: None)
             raise error
         self._reserved = True
 
-    def _ask(self, action: str, grid: Grid) -> Wave:
+    def _ask(
+        self, action: str, grid: Grid, read: Callable[[Message], Read]
+    ) -> tuple[Wave, dict[str, Read]]:
         wave = self._wave.query(action, {}, self._wave.sent)
         replies = grid.send_and_receive(wave.messages, timeout=self._recipe.round_deadline)
-        wave.receive(replies, lambda _reply: None)
-        return wave
+        return wave, wave.receive(replies, read)
 
     def _quorum_missed(self, round_: int, delivered: int) -> QuorumNotReachedError:
         dropouts, quorum = self._dropouts(), self._attendance.quorum

@@ -187,11 +187,16 @@ def read_evaluation(reply: Message) -> FinalReport:
         threshold=rounds.from_wire(figures[rounds.THRESHOLD]),
         personal_loss=rounds.from_wire(figures[rounds.PERSONAL_VALIDATION_LOSS]),
         personal_auroc=rounds.from_wire(figures[rounds.PERSONAL_VALIDATION_AUROC]),
-        privacy=_statement(reply),
+        privacy=read_statement(reply),
     )
 
 
-def _statement(reply: Message) -> PrivacyStatement:
+def read_statement(reply: Message) -> PrivacyStatement:
+    """Return what a site says of its patients' privacy.
+
+    Raises:
+        FiguresError: it says nothing, or what cannot be read.
+    """
     told = reply.content.config_records.get(rounds.PRIVACY, ConfigRecord())
     try:
         return PrivacyStatement.model_validate_json(str(told.get(rounds.PRIVACY)))

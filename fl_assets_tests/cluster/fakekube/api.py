@@ -19,11 +19,13 @@ from fl_assets_tests.cluster.fakekube.kinds import (
     Manifest,
 )
 from fl_assets_tests.cluster.fakekube.patching import patched
+from fl_assets_tests.cluster.fakekube.policies import Policies, Review
 from fl_assets_tests.cluster.fakekube.selection import Selector
 from fl_assets_tests.cluster.fakekube.store import Store, stamp
 from fl_assets_tests.cluster.fakekube.validation import validate
 
 FOREGROUND = "foregroundDeletion"
+CONTROLLER = "system:serviceaccount:kube-system:job-controller"
 FINISHED = ("Succeeded", "Failed")
 
 
@@ -42,6 +44,7 @@ class Api:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.admission = Admission(store)
+        self._policies = Policies(store)
 
     def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest:
         """Return an object; 404 if it is not there."""
@@ -54,7 +57,9 @@ class Api:
         """Return the selected objects, of all namespaces if None."""
         return [m for m in self.store.of_kind(selector.kind, namespace) if selector.matches(m)]
 
-    def create(self, kind: Kind, namespace: str | None, manifest: Manifest) -> Manifest:
+    def create(
+        self, kind: Kind, namespace: str | None, manifest: Manifest, user: str = CONTROLLER
+    ) -> Manifest:
         """Store a new object; 404, 409, 403 or 422 if it cannot be."""
         meta = _in_place(kind, namespace, manifest)
         if meta.get("resourceVersion"):
@@ -70,6 +75,7 @@ class Api:
                 message = f'{kind.resource} "{meta["name"]}" already exists'
                 raise ApiError(409, message, "AlreadyExists")
             self.admission.admit(kind, manifest)
+            self._policies.check(Review(kind, user, manifest))
             made = self.store.put(kind, manifest)
             if kind is NAMESPACE:
                 account = {
@@ -80,17 +86,27 @@ class Api:
                 self.create(ACCOUNT, meta["name"], account)
         return made
 
-    def replace(self, kind: Kind, namespace: str | None, name: str, manifest: Manifest) -> Manifest:
+    def replace(
+        self, kind: Kind, namespace: str | None, name: str, manifest: Manifest, user: str
+    ) -> Manifest:
         """Store a new state of an object, all but its status."""
-        return self._rewrite(kind, namespace, name, lambda _: manifest)
+        return self._rewrite(kind, namespace, name, lambda _: manifest, user)
 
     def patch(
-        self, kind: Kind, namespace: str | None, name: str, patch: Any, content_type: str
+        self,
+        kind: Kind,
+        namespace: str | None,
+        name: str,
+        patch: Any,
+        content_type: str,
+        user: str,
     ) -> Manifest:
         """Alter an object by a patch, all but its status."""
-        return self._rewrite(
-            kind, namespace, name, lambda now: patched(copy.deepcopy(now), patch, content_type)
-        )
+
+        def alter(now: Manifest) -> Manifest:
+            return patched(copy.deepcopy(now), patch, content_type)
+
+        return self._rewrite(kind, namespace, name, alter, user)
 
     def delete(
         self, kind: Kind, namespace: str | None, name: str, deletion: Deletion = Deletion()
@@ -136,6 +152,7 @@ class Api:
         namespace: str | None,
         name: str,
         alter: Callable[[Manifest], Manifest],
+        user: str,
     ) -> Manifest:
         with self.store.changed:
             now = self.get(kind, namespace, name)
@@ -156,6 +173,7 @@ class Api:
             validate(kind, new)
             if new == now:
                 return now
+            self._policies.check(Review(kind, user, new, now))
             made = self.store.put(kind, new)
             if meta.get("deletionTimestamp") and not meta.get("finalizers") and kind is not POD:
                 self.store.remove(made)

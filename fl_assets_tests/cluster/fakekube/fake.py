@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from fl_assets.federation.deployment.pki import Authority
-from fl_assets_tests.cluster.fakekube.access import Access
+from fl_assets_tests.cluster.fakekube.access import ADMIN, Access
 from fl_assets_tests.cluster.fakekube.api import Api
 from fl_assets_tests.cluster.fakekube.garbage import collect_garbage
 from fl_assets_tests.cluster.fakekube.http_server import HttpServer, Request
@@ -58,10 +58,10 @@ class FakeKube:
     """A Kubernetes cluster whose pods are processes of this machine, for a ``with`` statement.
 
     As in a real cluster: every object is validated (422 names the field); namespaces and accounts
-    must exist; pod security ``restricted`` where the namespace's label says so; RBAC for every
-    caller but the administrator; jobs with retries, deadline, TTL and events; garbage collection
-    by owner references; node selectors and taints; Secrets and ConfigMaps as environment and
-    files; logs; watches.
+    must exist; pod security ``restricted`` where the namespace's label says so; admission policies,
+    whose CEL is evaluated; RBAC for every caller but the administrator; jobs with retries,
+    deadline, TTL and events; garbage collection by owner references; node selectors and taints;
+    Secrets and ConfigMaps as environment and files; logs; watches.
 
     A pod's process:
 
@@ -84,10 +84,11 @@ class FakeKube:
       the selector names: so two clusters, or two servers, can use one port at the same time.
 
     Refused, with the reason: more than one container a pod, an initial one, ``restartPolicy``
-    other than ``Never``, affinity, indexed jobs, policies of pod failures, JSON patches, dry runs,
-    server-side apply. Without effect: probes, resources, quotas, network policies, users of a pod,
-    ``readOnly`` of mounts and of the root file system, priorities, names in DNS. A process without
-    a handler ends at SIGTERM, which in a real container, where it is process 1, it ignores.
+    other than ``Never``, affinity, indexed jobs, rules of pod failures but for ``FailJob`` of exit
+    codes, JSON patches, dry runs, server-side apply. Without effect: probes, resources, quotas,
+    network policies, users of a pod, ``readOnly`` of mounts and of the root file system,
+    priorities, names in DNS. A process without a handler ends at SIGTERM, which in a real
+    container, where it is process 1, it ignores.
     ``kubectl`` works as long as it speaks JSON: ``get``, ``apply``, ``delete``, ``wait``, ``logs``,
     ``auth can-i``, and not ``create KIND``; objects are applied one by one, not as a ``List``.
 
@@ -180,9 +181,11 @@ class FakeKube:
             kind, meta = kind_of(manifest), manifest["metadata"]
             namespace = meta.get("namespace", "default") if kind.namespaced else None
             if self._store.get(kind, namespace, meta["name"]):
-                self._api.replace(kind, namespace, meta["name"], copy.deepcopy(manifest))
+                self._api.replace(
+                    kind, namespace, meta["name"], copy.deepcopy(manifest), ADMIN.user
+                )
             else:
-                self._api.create(kind, namespace, copy.deepcopy(manifest))
+                self._api.create(kind, namespace, copy.deepcopy(manifest), ADMIN.user)
 
     def objects(self, kind: str, namespace: str | None = None, **labels: str) -> list[Manifest]:
         """Return copies of the objects of a kind (``"Job"``), of all namespaces if None.

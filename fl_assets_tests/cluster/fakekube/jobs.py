@@ -75,7 +75,10 @@ class Controller:
             succeeded=phases.count("Succeeded"),
         )
         late = time.monotonic() - started > spec.get("activeDeadlineSeconds", float("inf"))
-        self._proceed(job, phases, active, late)
+        if final := _final_failure(spec, pods):
+            self._fail(job, active, "PodFailurePolicy", final)
+        else:
+            self._proceed(job, phases, active, late)
 
     def _observe(self, uid: str, pods: list[Manifest]) -> list[str]:
         """Return the phase of each pod that the job ever had.
@@ -208,6 +211,25 @@ class Controller:
 
     def _event(self, job: Manifest, reason: str, message: str, type_: str = "Warning") -> None:
         record(self._api.store, job, reason, message, "job-controller", type_)
+
+
+def _final_failure(spec: Manifest, pods: list[Manifest]) -> str:
+    """Return which pod has failed so that its job's policy asks for no other, if one has."""
+    rules = (spec.get("podFailurePolicy") or {}).get("rules") or []
+    for pod in pods:
+        if pod["status"]["phase"] != "Failed":
+            continue
+        for state in pod["status"].get("containerStatuses") or []:
+            code, name = state["state"].get("terminated", {}).get("exitCode"), state["name"]
+            for place, rule in enumerate(rules):
+                codes = rule["onExitCodes"]
+                if code in codes["values"] and codes.get("containerName", name) == name:
+                    meta = pod["metadata"]
+                    return (
+                        f"Container {name} for pod {meta['namespace']}/{meta['name']} failed with "
+                        f"exit code {code} matching FailJob rule at index {place}"
+                    )
+    return ""
 
 
 def _going(pod: Manifest) -> bool:

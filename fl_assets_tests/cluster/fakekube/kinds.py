@@ -49,6 +49,18 @@ CLUSTER_ROLE = Kind("ClusterRole", "clusterroles", "rbac.authorization.k8s.io", 
 CLUSTER_ROLE_BINDING = Kind(
     "ClusterRoleBinding", "clusterrolebindings", "rbac.authorization.k8s.io", False
 )
+POLICY = Kind(
+    "ValidatingAdmissionPolicy",
+    "validatingadmissionpolicies",
+    "admissionregistration.k8s.io",
+    namespaced=False,
+)
+POLICY_BINDING = Kind(
+    "ValidatingAdmissionPolicyBinding",
+    "validatingadmissionpolicybindings",
+    "admissionregistration.k8s.io",
+    namespaced=False,
+)
 
 KINDS = (
     POD,
@@ -64,6 +76,8 @@ KINDS = (
     ROLE_BINDING,
     CLUSTER_ROLE,
     CLUSTER_ROLE_BINDING,
+    POLICY,
+    POLICY_BINDING,
     # Only stored.
     Kind("ResourceQuota", "resourcequotas", short="quota"),
     Kind("LimitRange", "limitranges", short="limits"),

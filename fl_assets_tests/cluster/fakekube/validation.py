@@ -113,8 +113,12 @@ def _job(spec: Manifest) -> Iterator[Problem]:
         value = template["spec"].get("restartPolicy", "Always")
         supported = 'supported values: "OnFailure", "Never"'
         yield "spec.template.spec.restartPolicy", f'Unsupported value: "{value}": {supported}'
-    if spec.get("completionMode") == "Indexed" or spec.get("podFailurePolicy"):
-        yield "spec", "fakekube has neither indexed jobs nor a policy of pod failures"
+    if spec.get("completionMode") == "Indexed":
+        yield "spec", "fakekube has no indexed jobs"
+    for place, rule in enumerate((spec.get("podFailurePolicy") or {}).get("rules") or []):
+        if rule["action"] != "FailJob" or (rule.get("onExitCodes") or {}).get("operator") != "In":
+            field = f"spec.podFailurePolicy.rules[{place}]"
+            yield field, "fakekube knows FailJob of exit codes in a list, and no other rule"
     yield from _labels("spec.template.metadata.labels", template.get("metadata") or {})
     yield from _pod("spec.template.spec", template["spec"])
 

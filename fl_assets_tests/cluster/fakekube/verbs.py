@@ -44,9 +44,9 @@ class Verbs:
             "get": self._get,
             "list": self._list,
             "watch": self._watch,
-            "create": self._create,
-            "update": self._update,
-            "patch": self._patch,
+            "create": lambda asked: self._create(asked, caller.user),
+            "update": lambda asked: self._update(asked, caller.user),
+            "patch": lambda asked: self._patch(asked, caller.user),
             "delete": self._delete,
             "deletecollection": self._delete_collection,
         }[target.action.verb](target)
@@ -69,22 +69,22 @@ class Verbs:
             "items": items,
         }
 
-    def _create(self, target: Target) -> Answer:
+    def _create(self, target: Target, user: str) -> Answer:
         namespace = target.action.namespace
         if target.kind.namespaced and namespace is None:
             raise ApiError(405, f"{target.kind.resource} are created in a namespace")
-        return Answer(201, self._api.create(target.kind, namespace, target.body))
+        return Answer(201, self._api.create(target.kind, namespace, target.body, user))
 
-    def _update(self, target: Target) -> Answer:
+    def _update(self, target: Target, user: str) -> Answer:
         action = target.action
         return Answer(
-            200, self._api.replace(target.kind, action.namespace, action.name, target.body)
+            200, self._api.replace(target.kind, action.namespace, action.name, target.body, user)
         )
 
-    def _patch(self, target: Target) -> Answer:
+    def _patch(self, target: Target, user: str) -> Answer:
         action = target.action
         patched = self._api.patch(
-            target.kind, action.namespace, action.name, target.body, target.content_type
+            target.kind, action.namespace, action.name, target.body, target.content_type, user
         )
         return Answer(200, patched)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from fl_assets.cluster.termination import FINAL
 from fl_assets.federation.deployment.pki import Authority, new_node_key
 from fl_assets.federation.deployment.pod_server import RUN_BEGINS, ServerPodArguments
 from fl_assets.federation.deployment.pod_site import SitePodArguments, own_config
@@ -158,7 +159,8 @@ def test_a_pod_that_is_replaced_rejoins_and_all_end_when_the_run_does(
 def test_without_its_server_a_site_ends_and_says_why(pods: Pods, make_job: MakeJob) -> None:
     pods.make_secrets(make_job())
     never = pods.site("hospital-a", start_seconds=0.5)
-    assert never.wait(60) == 1
+    # Its Job starts no other, which would wait for the same server.
+    assert never.wait(60) == FINAL
     assert pods.last_words("hospital-a").startswith("ServerAwayError: the server at")
     assert "did not begin within 0.5 s" in pods.last_words("hospital-a")
 
@@ -167,7 +169,7 @@ def test_without_its_server_a_site_ends_and_says_why(pods: Pods, make_job: MakeJ
     wait_for(lambda: "takes part" in pods.said("hospital-b"))
     server.send_signal(signal.SIGTERM)
     assert server.wait(30) == 128 + signal.SIGTERM
-    assert gone.wait(60) == 1
+    assert gone.wait(60) == FINAL
     assert "has not answered for 0.5 s" in pods.last_words("hospital-b")
     assert "start the training again" in pods.last_words("hospital-b")
 

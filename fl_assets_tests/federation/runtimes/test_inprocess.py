@@ -174,6 +174,7 @@ def test_federated_averaging_comes_within_a_hundredth_of_the_centralised_fit(
         preprocessor=preprocessor,
         sites={n: large.site_uri(n) for n in large.consortium.hospital_names},
         output=large.coordinator_uri,
+        budgets=large.consortium.budgets,
     )
     assert job.recipe.rounds == 50
     model = model_for(job.recipe.model, preprocessor, 0)

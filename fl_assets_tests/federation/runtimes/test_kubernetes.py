@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from fl_assets.cluster.api import ClusterApiError
 from fl_assets.federation.deployment.pod_server import RUN_BEGINS
 from fl_assets.federation.job import FederationJob, FederationResult
 from fl_assets.federation.runtimes.base import KubernetesConfig, NoImageError, build_runtime
@@ -23,6 +24,7 @@ from fl_assets.learning.weights import weights_to_bytes
 from fl_assets.settings import Settings
 from fl_assets_tests.cluster.fakekube import FakeKube
 from fl_assets_tests.cluster.installed import (
+    IMAGES,
     SERVER_IMAGE,
     SITE_IMAGE,
     installed,
@@ -51,7 +53,7 @@ def kube(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     identities = {(f"fl-{name}", "site"): {"AWS_ROLE_ARN": f"role of {name}"} for name in HOSPITALS}
     identities[(TRAINING, "server")] = {"AWS_ROLE_ARN": "role of the server"}
     with FakeKube(
-        images={SITE_IMAGE: {}, SERVER_IMAGE: {}},
+        images=IMAGES,
         identities=identities,
         host_paths=[tmp_path_factory.getbasetemp()],
     ) as cluster:
@@ -206,7 +208,8 @@ def test_what_the_server_app_raises_reaches_the_caller(
         ),
         (
             {"images": ("registry/none:1", SERVER_IMAGE)},
-            r"hospital-\w's site pod in namespace fl-hospital-\w: the image registry/none:1 cannot",
+            r"did not create Job .* in namespace fl-hospital-a: .* has the image of the release, "
+            r"registry/site:1; a hospital's namespace takes nothing but this release's own pods",
         ),
         (
             {"hospital_namespace": "bare-{hospital}"},
@@ -225,7 +228,7 @@ def test_what_the_server_app_raises_reaches_the_caller(
             r"it was not done after 2 s: raise deadline_seconds in consortium.yaml's `cluster`",
         ),
     ],
-    ids=["server image", "site image", "account", "config map", "node", "deadline"],
+    ids=["server image", "image of no release", "account", "config map", "node", "deadline"],
 )
 def test_what_is_wrong_around_a_training_is_said_and_nothing_is_left(
     kube: FakeKube,
@@ -234,16 +237,20 @@ def test_what_is_wrong_around_a_training_is_said_and_nothing_is_left(
     change: dict[str, Any],
     words: str,
 ) -> None:
-    for prefix, drop in {"bare": {"ServiceAccount"}, "blank": {"ConfigMap"}}.items():
+    for prefix, drop in {
+        "bare": ("ServiceAccount", "site"),
+        "blank": ("ConfigMap", "fla-environment"),
+    }.items():
         kube.apply(
             *(
                 _moved(manifest, prefix)
                 for manifest in installed(settings)
-                if "fl-hospital" in str(manifest["metadata"])
-                and (manifest["kind"] not in drop or manifest["metadata"]["name"] == "consortium")
+                if "fl-hospital-" in str(manifest["metadata"])
+                and "Policy" not in manifest["kind"]
+                and (manifest["kind"], manifest["metadata"]["name"]) != drop
             )
         )
-    with pytest.raises(TrainingPodError, match=f"(?s){words}"):
+    with pytest.raises((TrainingPodError, ClusterApiError), match=f"(?s){words}"):
         train(settings, make_job("wrong", settings), Story(), **change)
 
 

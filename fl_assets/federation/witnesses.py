@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fl_assets.coordinator import documents
 from fl_assets.privacy.ledger_entries import LedgerHead
 from fl_assets.storage import ObjectNotFoundError, SiteStore
 
@@ -23,13 +22,13 @@ def save_witness(store: SiteStore, hospital: str, head: LedgerHead | None) -> No
     """
     known = load_witness(store, hospital)
     if head is not None and (known is None or head.sequence > known.sequence):
-        documents.save(store, _key(hospital), head)
+        store.put(_key(hospital), head.model_dump_json(indent=2).encode())
 
 
 def load_witness(store: SiteStore, hospital: str) -> LedgerHead | None:
     """Return the newest head that was seen, None where none was."""
     try:
-        return documents.load(store, _key(hospital), LedgerHead)
+        return LedgerHead.model_validate_json(store.get(_key(hospital)))
     except ObjectNotFoundError:
         return None
 
