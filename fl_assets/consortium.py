@@ -72,9 +72,13 @@ class IntakeRules(StrictModel):
         max_quarantined: largest share of an upload's rows that may be in quarantine. Beyond it the
             upload blocks the hospital's records, and their old version stays current, until it is
             corrected or taken back.
+        max_lost: largest share of the rows accepted under an upload's name that may be missing when
+            it is replaced, which a transfer that broke off at a line end looks like. Beyond it the
+            upload blocks likewise. An upload that is deleted takes its rows with it.
     """
 
     max_quarantined: Fraction = 0.2
+    max_lost: Fraction = 0.5
 
 
 class RetrainingPolicy(StrictModel):
@@ -250,7 +254,7 @@ class Consortium(StrictModel):
         privacy_budget: of every hospital that has none of its own. If None, the defaults, with
             unprotected runs in a simulated consortium alone.
         cluster: how trainings run on Kubernetes, where they do (``FLA_RUNTIME=kubernetes``).
-        routine: recipes that the main job and the monthly schedule train, the others being
+        routine: recipes that the main job and the policy train, the others being
             experiments to run by name; all of them if None.
         hospitals: its members. A simulated consortium may give their number instead:
             ``hospitals: 100`` has hospital-001 to hospital-100 with equal shares.

@@ -12,14 +12,14 @@ from fl_assets.defs.federation import federation_assets
 from fl_assets.defs.governance import governance_assets
 from fl_assets.defs.hospitals import hospital_assets
 from fl_assets.defs.ingest import ingest_assets
-from fl_assets.defs.jobs import refresh_hospital, retraining_schedule, train_and_promote
+from fl_assets.defs.jobs import refresh_hospital, train_and_promote
 from fl_assets.defs.privacy import privacy_assets
 from fl_assets.defs.resources import Platform
 from fl_assets.defs.retraining import retraining_sensor
 from fl_assets.defs.sensors import hospital_roster
 from fl_assets.defs.sweep import sweep_assets
 from fl_assets.defs.uploads import upload_sensor
-from fl_assets.federation.recipe import recipe_names, routine_names
+from fl_assets.federation.recipe import recipe_names
 from fl_assets.federation.sweep import sweep_names
 from fl_assets.settings import Settings
 
@@ -32,7 +32,6 @@ def build(settings: Settings) -> dg.Definitions:
     """
     simulated = settings.consortium.simulated
     recipes = dg.StaticPartitionsDefinition(recipe_names(settings.recipes))
-    routine = routine_names(settings.recipes, settings.consortium.routine)
     sweeps = dg.StaticPartitionsDefinition(sweep_names(settings.recipes))
     training, seconds = train_and_promote(), settings.sensor_seconds
     policy = settings.consortium.retraining
@@ -50,7 +49,6 @@ def build(settings: Settings) -> dg.Definitions:
             *governance_assets(settings),
         ],
         jobs=[refresh_hospital(simulated), training],
-        schedules=[retraining_schedule(training, routine)],
         sensors=[
             hospital_roster,
             upload_sensor(seconds),

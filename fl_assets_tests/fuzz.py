@@ -6,7 +6,7 @@ import gzip
 import random
 from collections.abc import Callable
 
-from fl_assets_tests.damage import as_file
+from fl_assets_tests.damage import as_file, as_parquet
 
 Change = Callable[[list[str], random.Random], None]
 
@@ -16,11 +16,44 @@ def fuzzed(whole: bytes, draw: random.Random) -> bytes:
     return draw.choice(_DAMAGES)(whole, draw)
 
 
+def hardly_damaged(whole: bytes, draw: random.Random) -> bytes:
+    """A good file of which one row is hit, in any format."""
+    lines = whole.decode().splitlines()
+    row = draw.choice([len(lines) - 1, draw.randrange(1, len(lines))])
+    fields = lines[row].split(",")
+    if draw.random() < 0.5:
+        _noise(fields, draw)
+    else:
+        # The last field is one letter.
+        fields[-1] = ""
+    lines[row] = ",".join(fields)
+    return draw.choice(_FORMATS)(lines)
+
+
 def _cut(whole: bytes, draw: random.Random) -> bytes:
     # Inside a row: where a line ends, nothing tells that there were more.
     lines = whole.splitlines(keepends=True)
     last = draw.randrange(1, len(lines))
     return b"".join(lines[:last]) + lines[last][: draw.randrange(1, 20)]
+
+
+def _cut_at_line_end(whole: bytes, draw: random.Random) -> bytes:
+    # More than a half: what is left is a file like any other, and only its length tells.
+    lines = whole.decode().splitlines()
+    return draw.choice(_FORMATS)(lines[: draw.randrange(2, len(lines) // 2)])
+
+
+def _cut_in_last_field(whole: bytes, draw: random.Random) -> bytes:
+    lines = whole.decode().splitlines()
+    left = lines[: draw.randrange(2, len(lines) // 2)]
+    return draw.choice(_FORMATS)([*left[:-1], left[-1][:-1]])
+
+
+def _packed_lines(lines: list[str]) -> bytes:
+    return gzip.compress(as_file(lines))
+
+
+_FORMATS: list[Callable[[list[str]], bytes]] = [as_file, _packed_lines, as_parquet]
 
 
 def _in_most_rows(whole: bytes, draw: random.Random, change: Change) -> bytes:
@@ -77,4 +110,6 @@ _DAMAGES: list[Callable[[bytes, random.Random], bytes]] = [
     _header,
     _empty,
     _packed,
+    _cut_at_line_end,
+    _cut_in_last_field,
 ]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 from fl_assets import pipeline
+from fl_assets.cohorts.spec import load_cohort
 from fl_assets.settings import Settings
 from fl_assets_tests import canaries
 from fl_assets_tests.cli.fla import Fla
@@ -58,9 +62,10 @@ def test_no_canary_of_any_column_is_found_outside_the_hospitals_stores(
         said.extend((result.out, result.err))
         return result.code
 
-    for seed, hospital in enumerate(HOSPITALS):
+    plants = [canaries.planted(spec, ROWS, seed, name) for seed, name in enumerate(HOSPITALS)]
+    for data, hospital in zip(plants, HOSPITALS, strict=True):
         file = files / f"{hospital}.csv"
-        file.write_bytes(canaries.planted(spec, ROWS, seed, hospital))
+        file.write_bytes(data)
         assert run("validate", str(file)) == 1
         assert run("upload", hospital, str(file), "--yes") == 0, said[-2:]
     for name, data in canaries.refused(spec).items():
@@ -85,11 +90,35 @@ def test_no_canary_of_any_column_is_found_outside_the_hospitals_stores(
     assert run("status") == 0
     assert run("withdraw", "hospital-c", "--yes") == 0, said[-2:]
 
-    searched = canaries.needles(spec)
+    searched = canaries.Needles(spec, plants)
     told = "".join(said) + caplog.text + "".join(capsys.readouterr())
-    assert [needle for needle in searched if needle in told.encode()] == []
+    assert searched.within(told.encode()) == []
     sites = consortium.home / "sites"
     assert canaries.leaks(consortium.home, searched, without=sites) == {}
+    for hospital in HOSPITALS:
+        assert canaries.leaks_to_coordinator(sites / hospital, searched) == {}
     # The search finds what is there to be found.
-    inside = canaries.leaks(consortium.home, searched, without=consortium.home / "coordinator")
-    assert any(path.startswith("sites/hospital-a/incoming") for path in inside)
+    inside = canaries.leaks(sites / "hospital-a", searched, without=consortium.home / "coordinator")
+    assert any("/incoming/" in path for path in inside)
+
+
+@pytest.mark.parametrize("dtype", ["<f8", ">f8", "<f4", ">f4"])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_the_search_finds_numbers_that_no_text_shows(
+    dtype: str, scaled: bool, tmp_path: Path
+) -> None:
+    spec = load_cohort("stroke", Path())
+    file = canaries.planted(spec, 20, 1, "one")
+    searched = canaries.Needles(spec, [file])
+    (age,) = [column for column in spec.numbers if column.name == "age"]
+    values = pd.read_csv(io.BytesIO(file), nrows=20)["age"].to_numpy()
+    if scaled:
+        values = (values - age.public.center) / age.public.scale
+    # At no address that a number would have of itself.
+    raw = np.frombuffer(b"1" + values.astype(dtype).tobytes(), np.uint8)
+    np.savez_compressed(tmp_path / "rows.npz", raw)
+    np.savez_compressed(tmp_path / "others.npz", np.linspace(0, 1, 10_000, dtype=dtype))
+
+    found = canaries.leaks(tmp_path, searched, without=tmp_path / "none")
+
+    assert list(found) == [str(tmp_path / "rows.npz")]

@@ -90,4 +90,4 @@ def test_from_uploads_to_a_champion(
     tracking = Tracking(settings.tracking_uri, settings.consortium.name)
     champion = Registry(tracking, settings.model_name).alias(CHAMPION)
     assert champion is not None
-    assert champion.version == release.version
+    assert str(champion.version) == release.version

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
-from fl_assets.cli.output import Format, FormatOption, out, print_json, print_table
+from fl_assets.cli.output import Format, FormatOption, err, out, print_json, print_table
 from fl_assets.cli.steps import announce, dagster, step_json, tell
 from fl_assets.errors import FlAssetsError
 from fl_assets.settings import Settings
@@ -107,6 +108,8 @@ def status(answer: FormatOption = Format.TABLE) -> None:
         return
     for shown in found.tables():
         print_table(shown)
+    for warning in found.warnings:
+        err.print(f"\n[bold]note[/] {escape(warning)}", soft_wrap=True)
     if settings.withdrawn:
         out.print(f"\nwithdrawn: {', '.join(sorted(settings.withdrawn))}", soft_wrap=True)
     champion = _champion(settings)
@@ -145,14 +148,12 @@ def dev(
     port: Annotated[int, typer.Option(help="Of the web UI.")] = 3000,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
-    """Open Dagster's UI on this consortium: graph, runs, backfills, sensors, schedules."""
+    """Open Dagster's UI on this consortium: graph, runs, backfills, sensors."""
     from fl_assets.pipeline import prepare_dagster_home
 
     workspace = Path("workspace.yaml")
     if not workspace.is_file():
         raise NoWorkspaceError(workspace)
     prepare_dagster_home(Settings.from_environment())
-    # Dagster warns of its own beta parameters in every process that it starts.
-    os.environ.setdefault("PYTHONWARNINGS", "ignore:Parameter `backfill_policy`")
     command = [sys.executable, "-m", "dagster", "dev", "--workspace", str(workspace)]
     os.execv(sys.executable, [*command, "--host", host, "--port", str(port)])  # noqa: S606

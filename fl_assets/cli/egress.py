@@ -51,9 +51,9 @@ def egress(
     settings = Settings.from_environment()
     settings.whole_consortium.hospital(hospital)
     log = EgressLog(settings.listing_store(hospital))
-    damages = log.damages()
+    logged, damages = log.read()
     day = None if since is None else since.replace(tzinfo=UTC).date()
-    entries = select(log.entries(), day, kind or (), run)
+    entries = select(logged, day, kind or (), run)
     summary = summarise(entries)
     if html is not None:
         html.write_text(egress_page(hospital, entries, damages), encoding="utf-8")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -177,7 +179,7 @@ def erase(
     wanted = _asked(patient)
     confirm(f"erase the patient from all data of {hospital}, for good?", yes)
     done = erase_patient(
-        store, settings.cohort, hospital, wanted, lambda: _rebuild(settings, hospital)
+        store, settings.cohort, hospital, wanted, partial(_rebuild, settings, hospital, store)
     )
     if answer == Format.TABLE:
         if done.receipt is None:
@@ -215,12 +217,17 @@ def _asked(patient: str) -> str:
     return found.strip()
 
 
-def _rebuild(settings: Settings, hospital: str) -> None:
-    from fl_assets.site.tasks.base import perform
-    from fl_assets.site.tasks.data import BuildPartitions, CollectRecords
+def _rebuild(
+    settings: Settings, hospital: str, store: SiteStore, taken_out: Mapping[str, int]
+) -> None:
+    from fl_assets.site.engines import intake_engine
+    from fl_assets.site.intake import collect_records
+    from fl_assets.site.partitions import build_partitions
 
-    perform(settings, hospital, CollectRecords(run=ERASING))
-    perform(settings, hospital, BuildPartitions(run=ERASING))
+    spec, consortium = settings.cohort, settings.whole_consortium
+    engine = intake_engine(settings, hospital)
+    collect_records(store, spec, consortium.intake, engine, ERASING, taken_out)
+    build_partitions(store, spec, consortium.split, ERASING)
 
 
 def _describe(settings: Settings, hospital: str) -> None:

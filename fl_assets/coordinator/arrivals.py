@@ -6,6 +6,9 @@ there: a new file, a rewritten one, an old one put back, one that arrived late. 
 both states, and every intake leaves a state that there was never before, so that the same event
 told ten times, a lost cursor or a restart lead to no second run, and a return to an old state is
 no repetition.
+
+What a hospital made without Dagster is asked for in the same way: there the two states are the
+version that the hospital has and Dagster's own record of it.
 """
 
 from __future__ import annotations
@@ -13,14 +16,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
 
 from pydantic import Field
 
 from fl_assets.config import StrictModel
+from fl_assets.coordinator.chain import RECORDS, Behind, Seen, first_behind
 from fl_assets.coordinator.polling import Polled
-from fl_assets.site.intake import INTAKE, load_intake
+from fl_assets.site.intake import INTAKE, current_version, load_intake
 from fl_assets.site.uploads import list_uploads
 from fl_assets.storage import ObjectInfo, SiteStore
 
@@ -38,21 +42,29 @@ class Look:
         uploads: current objects in ``incoming/``.
         read: key and version of those that the intake read last.
         report: version of the intake's report, empty if there is none yet.
+        torn: whether the current records are others than the report says, as after an intake that
+            died between the two writes.
+        behind: what the hospital made without Dagster.
     """
 
     uploads: tuple[ObjectInfo, ...]
     read: frozenset[tuple[str, str]]
     report: str
+    torn: bool = False
+    behind: Behind | None = None
 
     @property
     def changed(self) -> list[str]:
-        """Keys of uploads that are new, other or gone since the intake."""
-        return sorted({key for key, _ in self._present ^ self.read})
+        """Keys of uploads that are new, other or gone since the intake, or of a torn report."""
+        return sorted({key for key, _ in self._present ^ self.read}) or [INTAKE] * self.torn
 
     @property
     def state(self) -> str:
         """What names a run about it: 16 hex digits."""
-        text = json.dumps([sorted(self._present), self.report])
+        if self.changed or self.behind is None:
+            text = json.dumps([sorted(self._present), self.report])
+        else:
+            text = json.dumps(astuple(self.behind))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
@@ -60,25 +72,33 @@ class Look:
         return frozenset((info.key, info.version) for info in self.uploads)
 
 
-def look(store: SiteStore) -> Look:
-    """Look into a hospital's ``incoming/``.
+def look(store: SiteStore, seen: Callable[[str], Seen], now: datetime) -> Look:
+    """Look into a hospital's ``incoming/``, and whether Dagster knows what it has made.
 
-    Needs the right to list it and to read the intake's report, and no row.
+    Needs the right to list it and to read manifests and the intake's report, and no row.
+
+    Args:
+        store: the hospital's.
+        seen: what Dagster knows of an asset of this hospital.
+        now: the time.
     """
     # In this order: a report that is newer than its version only makes the run's name an old one,
     # and the next look finds the right one.
     report = next((info.version for info in store.list(INTAKE) if info.key == INTAKE), "")
-    read = frozenset((upload.key, upload.version) for upload in load_intake(store).uploads)
+    intake = load_intake(store)
+    read = frozenset((upload.key, upload.version) for upload in intake.uploads)
     uploads = list_uploads(store, {key for key, _ in read})
-    return Look(tuple(uploads), read, report)
+    torn = intake.records != current_version(store)
+    behind = first_behind(store, seen, bool(intake.blocked), now)
+    return Look(tuple(uploads), read, report, torn, behind)
 
 
 @dataclass(frozen=True)
 class Past:
-    """Runs that there were of a hospital's uploads.
+    """Runs that there were of a hospital's data.
 
     Attributes:
-        under_way: whether one is queued or running.
+        under_way: whether one was queued or running when the hospital was looked at, or is now.
         failed: when those ended that were asked for in the very state of now.
     """
 
@@ -91,16 +111,18 @@ class Request:
     """A run to ask for.
 
     Attributes:
-        hospital: whose records to collect.
+        hospital: whose data to make.
+        asset: to make; what follows from it follows by itself.
         state: of :class:`Look`.
         key: of the run; asking again with the same one is no second run.
-        changed: the uploads that it is about.
+        about: the uploads that changed, or what the hospital made itself.
     """
 
     hospital: str
+    asset: str
     state: str
     key: str
-    changed: tuple[str, ...]
+    about: tuple[str, ...]
 
 
 class Cursor(StrictModel):
@@ -202,23 +224,26 @@ def _judge(
     now: datetime,
 ) -> Request | str | None:
     """Return the run to ask for, why to wait, or None where nothing is new."""
-    changed = found.changed
-    if not changed:
-        return None
+    asset, about = RECORDS, tuple(found.changed)
+    if not about:
+        if found.behind is None:
+            return None
+        asset = found.behind.asset
+        about = (f"{asset}, made without Dagster",)
     if any(before.get(key) != version for key, version in growing.items()):
         return "waits: an upload may still be growing"
     runs = past(name, found.state)
     if runs.under_way:
-        return "waits: its records are being collected"
-    attempt = len(runs.failed)
+        return "waits: a run of its data is under way"
+    attempt, told = len(runs.failed), ", ".join(about)
     if attempt > len(RETRY_AFTER):
         return (
-            f"{attempt} runs about {', '.join(changed)} failed and left no report: see the last "
-            "one, then materialise hospital_records by hand"
+            f"{attempt} runs about {told} failed without an outcome: see the last one, then "
+            f"materialise {asset} by hand"
         )
     if attempt and now < max(runs.failed) + RETRY_AFTER[attempt - 1]:
-        return f"waits: run {attempt} about {', '.join(changed)} failed, the next one follows soon"
-    return Request(name, found.state, f"{name}:{found.state}:{attempt}", tuple(changed))
+        return f"waits: run {attempt} about {told} failed, the next one follows soon"
+    return Request(name, asset, found.state, f"{name}:{found.state}:{attempt}", about)
 
 
 def _young(found: Look, now: datetime) -> dict[str, str]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 from pydantic import BaseModel
 
 from fl_assets.storage import SiteStore
-
-Document = TypeVar("Document", bound=BaseModel)
+from fl_assets.storage.documents import Document, load_document
 
 
 def save(store: SiteStore, key: str, document: BaseModel) -> None:
@@ -21,5 +18,6 @@ def load(store: SiteStore, key: str, model: type[Document]) -> Document:
 
     Raises:
         ObjectNotFoundError: there is none.
+        UnreadableDocumentError: it is damaged or from another release.
     """
-    return model.model_validate_json(store.get(key))
+    return load_document(store, key, model)

@@ -8,8 +8,10 @@ from datetime import datetime
 from fl_assets.config import StrictModel
 from fl_assets.coordinator.lineage import open_registry, registered_versions
 from fl_assets.settings import Settings
+from fl_assets.tracking.models import Registry
 
 TAG = "erased_since"
+_NOTE = "**Trained on data that held a patient who was erased on "
 
 
 class StaleVersion(StrictModel):
@@ -33,7 +35,8 @@ def mark_erased(
 ) -> list[StaleVersion]:
     """Tag the model versions that saw partitions with somebody in them who was erased.
 
-    The tag holds the day of the first erasure. Done again it changes nothing.
+    The tag holds the day of the first erasure, which the model card tells as well. A version whose
+    release record is lost may hold anybody. Done again it changes nothing.
 
     Args:
         settings: where the registry is.
@@ -46,11 +49,18 @@ def mark_erased(
     registry = open_registry(settings)
     marked = []
     for found in registered_versions(registry):
-        if found.release is None or not found.holds(hospital, erased):
+        if not erased or not found.holds(hospital, erased):
             continue
-        since = f"{erased[found.release.hospitals[hospital].version]:%Y-%m-%d}"
+        when = (
+            min(erased.values())
+            if found.release is None
+            else erased[found.release.hospitals[hospital].version]
+        )
+        since = f"{when:%Y-%m-%d}"
         if since < found.tags.get(TAG, "9999"):
             registry.tag(found.version, TAG, since)
+        if found.card and not found.card.startswith(_NOTE):
+            registry.describe(found.version, found.run, f"{_NOTE}{since}.**\n\n{found.card}")
         marked.append(
             StaleVersion(
                 version=found.version,
@@ -60,3 +70,13 @@ def mark_erased(
             )
         )
     return marked
+
+
+def erased_versions(registry: Registry) -> dict[str, str]:
+    """Return the versions that saw somebody who was erased, each with the day since when.
+
+    Raises:
+        TrackingError: MLflow failed.
+    """
+    versions = registry.versions()
+    return {str(v.version): str(v.tags[TAG]) for v in versions if TAG in v.tags}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fl_assets.coordinator.release import FILE, ReleaseRecord
 from fl_assets.settings import Settings
+from fl_assets.storage.documents import parse_document
 from fl_assets.tracking.models import Registry
 from fl_assets.tracking.runs import Tracking
 
@@ -20,12 +21,16 @@ class RegisteredVersion:
         release: its release record; None where that is lost.
         aliases: that point to it.
         tags: of the version.
+        run: MLflow's run that made it.
+        card: its model card; empty where it has none yet.
     """
 
     version: str
     release: ReleaseRecord | None
     aliases: tuple[str, ...]
     tags: dict[str, str]
+    run: str = ""
+    card: str = ""
 
     def holds(self, hospital: str, partitions: Container[str] | None = None) -> bool:
         """Tell whether a hospital's data may be in it.
@@ -66,14 +71,21 @@ def registered_versions(registry: Registry) -> Iterator[RegisteredVersion]:
 
     Raises:
         TrackingError: MLflow failed.
+        UnreadableDocumentError: a release record is damaged or from another release.
     """
     aliases = registry.aliases()
     for found in registry.versions():
         number = str(found.version)
         text = registry.tracking.read_text(str(found.run_id), FILE) if found.run_id else None
+        release = None
+        if text is not None:
+            where = f"{found.run_id}/{FILE}"
+            release = parse_document(text, ReleaseRecord, registry.tracking.uri, where)
         yield RegisteredVersion(
             version=number,
-            release=None if text is None else ReleaseRecord.model_validate_json(text),
+            release=release,
             aliases=tuple(sorted(a for a, version in aliases.items() if version == number)),
             tags={str(key): str(value) for key, value in found.tags.items()},
+            run=str(found.run_id or ""),
+            card=str(found.description or ""),
         )

@@ -7,7 +7,9 @@ from fl_assets.coordinator import documents
 from fl_assets.coordinator.audit_gates import audit_gates
 from fl_assets.coordinator.comparison import load_comparison
 from fl_assets.coordinator.decision import KEY, GateResult, Promotion
+from fl_assets.coordinator.erased import erased_versions
 from fl_assets.coordinator.evaluation import ModelEvaluation
+from fl_assets.coordinator.lineage import open_registry
 from fl_assets.coordinator.model_card import model_card
 from fl_assets.coordinator.release import ReleaseRecord
 from fl_assets.coordinator.training import load_release, ready_sites
@@ -99,6 +101,7 @@ def check_gates(
         _ceiling(f"calibration error, {calibrated}", gates.max_ece, evaluation.mean(Metric.ECE)),
         _sites(gates, release),
         _partitions(settings, release),
+        _erased(settings, release),
         *audit_gates(settings.coordinator_store(), release, gates.max_membership_auc),
     ]
 
@@ -128,6 +131,17 @@ def _sites(gates: PromotionGates, release: ReleaseRecord) -> GateResult:
         asked=f"at least {gates.min_sites}",
         found=str(present),
         passed=present >= gates.min_sites,
+    )
+
+
+def _erased(settings: Settings, release: ReleaseRecord) -> GateResult:
+    """A model that saw somebody who was erased since is not promoted."""
+    since = erased_versions(open_registry(settings)).get(release.version)
+    return GateResult(
+        gate="no patient of it erased since",
+        asked="none",
+        found="none" if since is None else f"erased on {since}",
+        passed=since is None,
     )
 
 

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from fl_assets.consortium import RetrainingPolicy
 from fl_assets.coordinator.readiness import HospitalState
+from fl_assets.errors import FlAssetsError
 from fl_assets.federation.recipe import Recipe
 from fl_assets.privacy.ledger import ROUNDING
 from fl_assets.privacy.ledger_entries import rounded_down
@@ -146,12 +147,16 @@ def _unpaid(
             return f"no training without privacy may run at {', '.join(refusing)}"
         return None
     asked = recipe.privacy.epsilon
-    left = {name: allowances[name].left() for name in present}
-    short = [
-        f"{name} has {rounded_down(epsilon)} left of the {asked:.2f} it asks for"
-        for name, epsilon in left.items()
-        if epsilon + ROUNDING < asked
-    ]
+    short = []
+    for name in present:
+        try:
+            left = allowances[name].left()
+        except FlAssetsError as error:
+            # It holds back what would spend from it, and no other recipe.
+            short.append(f"the ledger of {name} cannot be read: {error}")
+            continue
+        if left + ROUNDING < asked:
+            short.append(f"{name} has {rounded_down(left)} left of the {asked:.2f} it asks for")
     return "; ".join(short) or None
 
 

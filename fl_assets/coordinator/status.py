@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from fl_assets.config import StrictModel
+from fl_assets.coordinator.erased import erased_versions
 from fl_assets.coordinator.evaluation import load_evaluation
+from fl_assets.coordinator.lineage import open_registry
 from fl_assets.coordinator.training import load_release
 from fl_assets.federation.recipe import recipe_names
 from fl_assets.learning.metrics import Metric
@@ -11,6 +13,8 @@ from fl_assets.reporting.html import Cell, Table
 from fl_assets.settings import Settings
 from fl_assets.site import intake, partitions, profile
 from fl_assets.storage import ObjectNotFoundError
+from fl_assets.tracking.models import CHAMPION
+from fl_assets.tracking.runs import TrackingError
 
 
 class HospitalStatus(StrictModel):
@@ -26,7 +30,11 @@ class HospitalStatus(StrictModel):
 
 
 class RecipeStatus(StrictModel):
-    """One recipe; None where it has nothing yet."""
+    """One recipe; None where it has nothing yet.
+
+    Attributes:
+        erased_since: day since which a patient in its data is erased.
+    """
 
     recipe: str
     version: str | None = None
@@ -34,14 +42,16 @@ class RecipeStatus(StrictModel):
     rounds: int | None = None
     mean_test_auroc: float | None = None
     hospitals_behind_auroc: int | None = None
+    erased_since: str | None = None
 
 
 class ConsortiumStatus(StrictModel):
-    """The state of a consortium at a glance."""
+    """The state of a consortium at a glance; ``warnings`` in words for people."""
 
     consortium: str
     hospitals: tuple[HospitalStatus, ...]
     recipes: tuple[RecipeStatus, ...]
+    warnings: tuple[str, ...] = ()
 
     def tables(self) -> list[Table]:
         """Return it as tables."""
@@ -66,6 +76,7 @@ class ConsortiumStatus(StrictModel):
                 None
                 if r.mean_test_auroc is None
                 else f"{r.mean_test_auroc:.3f} ({r.hospitals_behind_auroc})",
+                r.erased_since,
             ]
             for r in self.recipes
         ]
@@ -85,18 +96,45 @@ class ConsortiumStatus(StrictModel):
             ),
             Table(
                 "Recipes",
-                ["recipe", "model version", "hospitals", "rounds", "mean test AUROC (hospitals)"],
+                [
+                    "recipe",
+                    "model version",
+                    "hospitals",
+                    "rounds",
+                    "mean test AUROC (hospitals)",
+                    "patient erased since",
+                ],
                 recipes,
             ),
         ]
 
 
 def consortium_status(settings: Settings) -> ConsortiumStatus:
-    """Return the state of the consortium, from the manifests."""
+    """Return the state of the consortium, from the manifests and the registry's tags."""
+    recipes = [_recipe(settings, name) for name in recipe_names(settings.recipes)]
+    erased: dict[str, str] = {}
+    warnings = []
+    if any(recipe.version for recipe in recipes):
+        try:
+            registry = open_registry(settings)
+            erased = erased_versions(registry)
+            champion = registry.aliases().get(CHAMPION)
+        except TrackingError as error:
+            warnings.append(f"whether a model saw a patient erased since is not known: {error}")
+        else:
+            if champion in erased:
+                warnings.append(
+                    f"champion, version {champion}, was trained on data that held a patient who "
+                    f"was erased on {erased[champion]}: `fla demo` trains and promotes one without"
+                )
     return ConsortiumStatus(
         consortium=settings.consortium.name,
         hospitals=tuple(_hospital(settings, n) for n in settings.consortium.hospital_names),
-        recipes=tuple(_recipe(settings, n) for n in recipe_names(settings.recipes)),
+        recipes=tuple(
+            recipe.model_copy(update={"erased_since": erased.get(recipe.version or "")})
+            for recipe in recipes
+        ),
+        warnings=tuple(warnings),
     )
 
 

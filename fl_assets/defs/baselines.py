@@ -23,7 +23,6 @@ def baseline_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         deps=["hospital_partitions"],
         partitions_def=HOSPITALS,
         automation_condition=refresh_condition(),
-        backfill_policy=dg.BackfillPolicy.multi_run(1),
         group_name="baselines",
         kinds={"sklearn"},
         owners=SITE,

@@ -14,7 +14,6 @@ def egress_assets() -> list[dg.AssetsDefinition]:
         # Showing the ledger is an entry too.
         deps=["hospital_partitions", "privacy_ledger"],
         partitions_def=HOSPITALS,
-        backfill_policy=dg.BackfillPolicy.multi_run(1),
         group_name="governance",
         kinds={"json"},
         owners=SITE,
@@ -36,7 +35,8 @@ def egress_assets() -> list[dg.AssetsDefinition]:
         hospital = context.partition_key
         with failing_clearly():
             log = EgressLog(platform.settings.listing_store(hospital))
-            version, entries, damages = log.version(), log.entries(), log.damages()
+            version = log.version()
+            entries, damages = log.read()
         kinds: dict[str, int] = {}
         for entry in entries:
             kinds[entry.kind] = kinds.get(entry.kind, 0) + entry.size

@@ -35,15 +35,15 @@ def hospital_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     # The floor says nothing about a noised profile.
     epsilon = consortium.profile_epsilon
     disclosure = str(consortium.minimum_cell) if epsilon is None else f"epsilon-{epsilon:g}"
-    # One hospital = one run = one retry unit = one set of credentials.
-    one_run_each = dg.BackfillPolicy.multi_run(1)
+    # One hospital = one run = one retry unit = one set of credentials. No backfill policy:
+    # runs of one lack the tag by which the queue keeps them apart.
+
     # Nobody asks again for what automation asked for.
     soon_again = partial(retried, max_retries=2, delay=2)
 
     @dg.asset(
         deps=["hospital_uploads"] if settings.consortium.simulated else [],
         partitions_def=HOSPITALS,
-        backfill_policy=one_run_each,
         group_name="hospital",
         kinds={"parquet", "pandera"},
         owners=SITE,
@@ -125,7 +125,6 @@ def hospital_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         deps=[hospital_records],
         partitions_def=HOSPITALS,
         automation_condition=refresh_condition(),
-        backfill_policy=one_run_each,
         group_name="hospital",
         kinds={"parquet"},
         owners=SITE,
@@ -177,7 +176,6 @@ def hospital_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         deps=[hospital_partitions],
         partitions_def=HOSPITALS,
         automation_condition=refresh_condition(),
-        backfill_policy=one_run_each,
         group_name="hospital",
         kinds={"json"},
         owners=SITE,

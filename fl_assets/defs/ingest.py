@@ -122,7 +122,6 @@ def ingest_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     @dg.asset(
         deps=[validated_dataset],
         partitions_def=HOSPITALS,
-        backfill_policy=dg.BackfillPolicy.multi_run(1),
         group_name="ingest",
         kinds={"csv"},
         owners=COORDINATOR,

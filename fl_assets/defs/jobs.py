@@ -1,8 +1,7 @@
-"""Jobs and the schedule for retraining."""
+"""Jobs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -12,6 +11,7 @@ if TYPE_CHECKING:
         UnresolvedAssetJobDefinition,
     )
 
+REFRESH_HOSPITAL = "refresh_hospital"
 TRAIN_AND_PROMOTE = "train_and_promote"
 
 
@@ -21,7 +21,7 @@ def refresh_hospital(simulated: bool) -> UnresolvedAssetJobDefinition:
     if simulated:
         selected.insert(0, "hospital_uploads")
     return dg.define_asset_job(
-        "refresh_hospital",
+        REFRESH_HOSPITAL,
         selection=dg.AssetSelection.assets(*selected),
         description="Collect, validate and partition a hospital's uploads; profile and baseline.",
     )
@@ -42,23 +42,3 @@ def train_and_promote() -> UnresolvedAssetJobDefinition:
         ),
         description="One recipe from preprocessor to champion.",
     )
-
-
-def retraining_schedule(
-    job: UnresolvedAssetJobDefinition, routine: Sequence[str]
-) -> dg.ScheduleDefinition:
-    """The routine recipes on the first of the month, off until somebody turns it on."""
-
-    @dg.schedule(
-        name="monthly_retraining",
-        job=job,
-        cron_schedule="0 3 1 * *",
-        default_status=dg.DefaultScheduleStatus.STOPPED,
-        description="Retrain the routine recipes on the first of the month at 03:00 UTC.",
-    )
-    def monthly_retraining(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
-        month = context.scheduled_execution_time.strftime("%Y-%m")
-        for name in routine:
-            yield dg.RunRequest(run_key=f"{name}:{month}", partition_key=name)
-
-    return monthly_retraining

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from fl_assets.errors import FlAssetsError
 from fl_assets.settings import Settings
-from fl_assets.storage import ObjectNotFoundError, SiteStore
+from fl_assets.storage import SiteStore
 
 if TYPE_CHECKING:
+    from fl_assets.coordinator.chain import Seen
     from fl_assets.privacy.ledger_entries import LedgerHead
 
 LEDGER, EGRESS = "privacy_ledger", "egress_log"
@@ -26,7 +28,7 @@ def moved_on(instance: dg.DagsterInstance, settings: Settings, asset: str, hospi
     if asset == "hospital_records" and _has_new_uploads(store):
         return True
     found = _ledger_version(store, hospital) if asset == LEDGER else _version(store, asset)
-    return found is not None and found != _recorded(instance, asset, hospital)
+    return found is not None and found != seen(instance, asset, hospital).version
 
 
 def inputs_changed(settings: Settings, asset: str, partition: str | None) -> bool:
@@ -97,26 +99,21 @@ def _has_new_uploads(store: SiteStore) -> bool:
 
 
 def _version(store: SiteStore, asset: str) -> str | None:
-    from fl_assets.site import egress, intake, partitions, profile
+    from fl_assets.coordinator.chain import CHAIN, current_version
+    from fl_assets.site.egress import EgressLog
 
     if asset == EGRESS:
-        return egress.EgressLog(store).version()
-    try:
-        if asset == "hospital_records":
-            return intake.load_manifest(store).version
-        if asset == "hospital_partitions":
-            return partitions.load_manifest(store).version
-        if asset == "hospital_profile":
-            return profile.load_profile(store).version
-    except ObjectNotFoundError:
-        pass
-    return None
+        return EgressLog(store).version()
+    return current_version(store, asset) if asset in CHAIN else None
 
 
-def _recorded(instance: dg.DagsterInstance, asset: str, hospital: str) -> str | None:
+def seen(instance: dg.DagsterInstance, asset: str, hospital: str) -> Seen:
+    """Return what Dagster knows of a hospital's asset."""
+    from fl_assets.coordinator.chain import Seen
+
     wanted = dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[hospital])
     for record in instance.fetch_materializations(wanted, limit=1).records:
-        if record.asset_materialization is not None:
-            tags = record.asset_materialization.tags or {}
-            return tags.get("dagster/data_version")
-    return None
+        made = record.asset_materialization
+        version = None if made is None else (made.tags or {}).get("dagster/data_version")
+        return Seen(version, str(record.storage_id), datetime.fromtimestamp(record.timestamp, UTC))
+    return Seen()

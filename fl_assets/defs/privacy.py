@@ -21,7 +21,6 @@ def privacy_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         # It was spent on these rows.
         deps=["hospital_partitions"],
         partitions_def=HOSPITALS,
-        backfill_policy=dg.BackfillPolicy.multi_run(1),
         group_name="governance",
         kinds={"json"},
         owners=SITE,

@@ -9,6 +9,7 @@ import dagster as dg
 
 from fl_assets.defs.common import COORDINATOR
 from fl_assets.defs.resources import Platform
+from fl_assets.defs.runs import UNFINISHED
 from fl_assets.errors import FlAssetsError
 from fl_assets.settings import Settings
 
@@ -23,13 +24,6 @@ if TYPE_CHECKING:
 RETRAINING_TAG = "fl/retraining"
 # Of a tick, which Dagster ends after 60 s.
 TICK_SECONDS = 20.0
-_UNFINISHED = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 class NoPolicyError(FlAssetsError):
@@ -140,7 +134,7 @@ def _requests(
     instance: dg.DagsterInstance, job: str, verdicts: list[tuple[Recipe, Verdict]]
 ) -> tuple[list[dg.RunRequest], list[str]]:
     """Runs to ask for, and a note on every recipe."""
-    open_runs = instance.get_runs(dg.RunsFilter(job_name=job, statuses=_UNFINISHED))
+    open_runs = instance.get_runs(dg.RunsFilter(job_name=job, statuses=UNFINISHED))
     training = {run.tags.get("dagster/partition", "") for run in open_runs}
     private = next((r.name for r, _ in verdicts if r.privacy and r.name in training), None)
     requests, notes = [], []

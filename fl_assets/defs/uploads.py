@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from fl_assets.coordinator.chain import CHAIN
 from fl_assets.defs.common import COORDINATOR
+from fl_assets.defs.outside import seen
 from fl_assets.defs.partitions import HOSPITALS
 from fl_assets.defs.resources import Platform
+from fl_assets.defs.runs import hospitals_under_way
 from fl_assets.errors import FlAssetsError
 from fl_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from fl_assets.coordinator.arrivals import Past, Request
+    from fl_assets.coordinator.arrivals import Look, Past, Request
 
-RECORDS = dg.AssetKey("hospital_records")
 HOSPITAL_TAG = "fl/hospital"
 STATE_TAG = "fl/uploads_state"
 UPLOADS_TAG = "fl/uploads"
@@ -32,12 +35,13 @@ def upload_sensor(seconds: int) -> dg.SensorDefinition:
 
     @dg.sensor(
         name="hospital_uploads_arrived",
-        target=dg.AssetSelection.assets(RECORDS),
+        target=dg.AssetSelection.assets(*CHAIN),
         minimum_interval_seconds=seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
         owners=COORDINATOR,
         description="Collects a hospital's records when its incoming/ holds something else than "
-        "was read last: one run per hospital. Told by SQS messages where there is a queue.",
+        "was read last: one run per hospital. Told by SQS messages where there is a queue. Makes "
+        "known to Dagster what a hospital has made without it.",
     )
     def hospital_uploads_arrived(
         context: dg.SensorEvaluationContext, platform: Platform
@@ -58,16 +62,23 @@ def _look_around(
     from fl_assets.coordinator.arrivals import Cursor, judge, look
     from fl_assets.coordinator.polling import poll
 
-    now = datetime.now(UTC)
+    instance, now = context.instance, datetime.now(UTC)
+
+    def ask(name: str) -> Look:
+        return look(settings.listing_store(name), partial(seen, instance, hospital=name), now)
+
     told, every, messages = _told(context, settings)
     cursor = Cursor.parse(context.cursor).turn(names, told, now, every)
-    polled = poll(cursor.due, lambda name: look(settings.listing_store(name)), TICK_SECONDS)
-    found = judge(cursor, polled, _past(context.instance), datetime.now(UTC))
+    # Also before the look: a run that ends meanwhile has changed what the look has seen.
+    under_way = hospitals_under_way(instance)
+    polled = poll(cursor.due, ask, TICK_SECONDS)
+    under_way |= hospitals_under_way(instance)
+    found = judge(cursor, polled, _past(instance, under_way), datetime.now(UTC))
     for name, note in found.notes.items():
         context.log.warning(f"{name} {note}")
     for request in found.requests:
-        context.log.info(f"{request.hospital}: {', '.join(request.changed)}")
-    absent = set(names) - set(context.instance.get_dynamic_partitions("hospital"))
+        context.log.info(f"{request.hospital}: {', '.join(request.about)}")
+    absent = set(names) - set(instance.get_dynamic_partitions("hospital"))
     waiting = [f"{name} {note}" for name, note in found.notes.items()]
     if polled.not_asked:
         waiting.append(f"{len(polled.not_asked)} hospitals have their turn at the next look")
@@ -104,17 +115,17 @@ def _told(
     return hospitals_of(notices, uris), SAFETY_SECONDS, []
 
 
-def _past(instance: dg.DagsterInstance) -> Callable[[str, str], Past]:
+def _past(instance: dg.DagsterInstance, under_way: set[str]) -> Callable[[str, str], Past]:
     from fl_assets.coordinator.arrivals import Past
 
     def past(hospital: str, state: str) -> Past:
-        newest = instance.get_run_records(dg.RunsFilter(tags={HOSPITAL_TAG: hospital}), limit=20)
+        tags = {HOSPITAL_TAG: hospital, STATE_TAG: state}
         ended = [
             datetime.fromtimestamp(record.end_time or 0, UTC)
-            for record in newest
-            if record.dagster_run.is_finished and record.dagster_run.tags.get(STATE_TAG) == state
+            for record in instance.get_run_records(dg.RunsFilter(tags=tags))
+            if record.dagster_run.is_finished
         ]
-        return Past(any(not r.dagster_run.is_finished for r in newest), tuple(ended))
+        return Past(hospital in under_way, tuple(ended))
 
     return past
 
@@ -123,10 +134,10 @@ def _run_request(request: Request) -> dg.RunRequest:
     return dg.RunRequest(
         run_key=request.key,
         partition_key=request.hospital,
-        asset_selection=[RECORDS],
+        asset_selection=[dg.AssetKey(request.asset)],
         tags={
             HOSPITAL_TAG: request.hospital,
             STATE_TAG: request.state,
-            UPLOADS_TAG: ", ".join(request.changed)[:200],
+            UPLOADS_TAG: ", ".join(request.about)[:200],
         },
     )

@@ -19,6 +19,7 @@ from fl_assets.federation.statement import PrivacyStatement
 from fl_assets.learning.features import Preprocessor
 from fl_assets.learning.weights import Weights, weights_from_bytes, weights_to_bytes
 from fl_assets.storage import Access, SiteStore
+from fl_assets.storage.documents import load_document
 
 
 class FederationError(FlAssetsError):
@@ -174,5 +175,5 @@ def load_result(store: SiteStore, run: str) -> FederationResult:
     Raises:
         ObjectNotFoundError: the run left none, so it did not finish.
     """
-    history = FederationHistory.model_validate_json(store.get(f"runs/{run}/history.json"))
+    history = load_document(store, f"runs/{run}/history.json", FederationHistory)
     return FederationResult(weights_from_bytes(store.get(f"runs/{run}/weights.npz")), history)

@@ -26,6 +26,7 @@ from fl_assets.site.egress import EgressLog
 from fl_assets.site.shadows import ShadowPlan, ShadowTraining
 from fl_assets.site.training import Features, load_features
 from fl_assets.storage import ObjectNotFoundError, SiteStore
+from fl_assets.storage.documents import load_document
 
 SHADOWS = 16
 
@@ -141,7 +142,7 @@ def _control(
     )
     key = f"audits/control-{hashlib.sha256(version.encode()).hexdigest()[:16]}.json"
     try:
-        return AuditCounts.model_validate_json(store.get(key))
+        return load_document(store, key, AuditCounts)
     except ObjectNotFoundError:
         found = attack_control(_open_rows(store, manifest, preprocessor)[0], preprocessor, hospital)
     store.put(key, found.model_dump_json().encode())

@@ -10,10 +10,11 @@ from fl_assets.privacy.ledger_chain import LedgerDamagedError
 from fl_assets.site import egress, receipts
 from fl_assets.site.erasure import TOMBSTONES
 from fl_assets.site.receipts import Receipt, count_deleted, save_receipt
-from fl_assets.site.rows import SITE_KEY
+from fl_assets.site.rows import LOCK, SITE_KEY
 from fl_assets.site.spending import settle_all_interrupted
 from fl_assets.storage import ObjectInfo, SiteStore
 from fl_assets.storage.base import StorageError
+from fl_assets.storage.lease import LOCKS
 
 KEPT = {
     ledger_chain.PREFIX: "what was ever spent of the patients' privacy: it stays spent",
@@ -22,6 +23,7 @@ KEPT = {
     receipts.PREFIX: "what was deleted before",
     TOMBSTONES: "fingerprints of patients erased before, so that no upload brings one back",
     SITE_KEY: "the key of these fingerprints",
+    LOCKS: "which process held the store, so that no other writes meanwhile",
 }
 """What stays, by the start of the key, and why. All else goes, whatever wrote it."""
 
@@ -44,28 +46,32 @@ def delete_data(store: SiteStore, hospital: str) -> Receipt:
 
     Raises:
         DeletionIncompleteError: something was written meanwhile; no receipt is stored.
+        LockHeldError: another process is rewriting the hospital's rows, for too long.
+        LockLostError: this process stalled and another took over; no receipt is stored.
     """
     # A ledger that is not whole refuses every run already, and must not keep the rows.
     with suppress(LedgerDamagedError):
         settle_all_interrupted(store, hospital)
-    unfinished = store.discard_unfinished()
-    doomed = _doomed(store)
-    for key in sorted({info.key for info in doomed}):
-        store.purge(key)
-    left = _doomed(store)
-    if left:
-        raise DeletionIncompleteError(store.uri, len(left))
-    deleted, sha256 = count_deleted(doomed)
-    receipt = Receipt(
-        kind="deletion",
-        hospital=hospital,
-        time=datetime.now(UTC),
-        deleted=deleted,
-        unfinished=unfinished,
-        sha256=sha256,
-        kept=KEPT,
-    )
-    save_receipt(store, receipt)
+    with store.lock(LOCK) as held:
+        unfinished = store.discard_unfinished()
+        doomed = _doomed(store)
+        for key in sorted({info.key for info in doomed}):
+            store.purge(key)
+        left = _doomed(store)
+        if left:
+            raise DeletionIncompleteError(store.uri, len(left))
+        deleted, sha256 = count_deleted(doomed)
+        receipt = Receipt(
+            kind="deletion",
+            hospital=hospital,
+            time=datetime.now(UTC),
+            deleted=deleted,
+            unfinished=unfinished,
+            sha256=sha256,
+            kept=KEPT,
+        )
+        held.check()
+        save_receipt(store, receipt)
     return receipt
 
 

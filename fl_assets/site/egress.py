@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Literal
 
 from fl_assets.config import StrictModel
 from fl_assets.storage import ObjectExistsError, ObjectNotFoundError, SiteStore
+from fl_assets.storage.documents import parse_document
 
 EgressKind = Literal[
     "profile",
@@ -20,17 +22,19 @@ EgressKind = Literal[
     "partitions",
     "ledger",
     "erasure",
+    "failure",
 ]
 """The typed messages of a hospital.
 
 ``records`` and ``partitions`` are manifests: counts, reasons, names of uploads and keyed versions,
 which the coordinator and Dagster's UI may read from then on. ``ledger`` is the privacy ledger as
-shown in Dagster, ``erasure`` the partition versions that held somebody who was erased since.
+shown in Dagster, ``erasure`` the partition versions that held somebody who was erased since,
+``failure`` why a task of the hospital's pod failed.
 """
 
 PREFIX = "egress/"
 INTAKE = "intake"
-"""Who asks for what every intake publishes."""
+"""Who asks for what an intake publishes that no run asked for."""
 
 
 class EgressEntry(StrictModel):
@@ -60,7 +64,7 @@ class EgressLog:
     """Appends to the hospital's own log; entries are never overwritten.
 
     Entries are numbered within a day, and each holds the hash of the one before it (Haber &
-    Stornetta 1991), so :meth:`damages` finds one that was edited or taken out, unless it was the
+    Stornetta 1991), so :meth:`read` finds one that was edited or taken out, unless it was the
     newest.
     """
 
@@ -108,8 +112,10 @@ class EgressLog:
             try:
                 self._store.put_if_absent(key, data)
             except ObjectExistsError:
-                # Another process of this hospital took the number.
-                sequence, previous = sequence + 1, _sha256(self._store.get(key))
+                # Another process of this hospital took the number. Or was about to, and S3 may
+                # refuse both of two at once: then the number is still free.
+                with suppress(ObjectNotFoundError):
+                    sequence, previous = sequence + 1, _sha256(self._store.get(key))
                 continue
             # Only now: a write that fails must not leave a gap, or counting the entries would
             # later give a number in the middle.
@@ -122,22 +128,16 @@ class EgressLog:
         newest = (today or self._store.list(PREFIX))[-1:]
         return len(today), _sha256(self._store.get(newest[0].key)) if newest else None
 
-    def entries(self) -> list[EgressEntry]:
-        """Return the whole log, oldest first."""
-        keys = [info.key for info in self._store.list(PREFIX)]
-        return [EgressEntry.model_validate_json(self._store.get(key)) for key in keys]
-
-    def version(self) -> str:
-        """Return what stands for the whole log: the hash of its newest entry."""
-        newest = self._store.list(PREFIX)[-1:]
-        return _sha256(self._store.get(newest[0].key))[:16] if newest else "empty"
-
-    def damages(self) -> list[str]:
-        """Return what is wrong with the log, in words; empty is good.
+    def read(self) -> tuple[list[EgressEntry], list[str]]:
+        """Return the whole log, oldest first, and what is wrong with it, in words; empty is good.
 
         An entry that is missing shows by its number or in its successor's hash, and one that was
         edited in the latter. That the newest entries are missing cannot show in what is left.
+
+        Raises:
+            UnreadableDocumentError: an entry is none.
         """
+        entries: list[EgressEntry] = []
         problems: list[str] = []
         expected: dict[str, int] = {}
         seen: dict[str, str] = {}
@@ -148,14 +148,28 @@ class EgressLog:
                 problems.append(f"{number - due} entries are missing before {info.key}")
             expected[folder] = number + 1
             data = self._store.get(info.key)
-            previous = EgressEntry.model_validate_json(data).previous
+            entry = parse_document(data, EgressEntry, self._store.uri, info.key)
             # The first of a day follows on what was the newest then, where clocks differ not the
             # last of the day before.
             before = [seen.get(_key(folder, number - 1))] if number else list(seen.values())
-            if number == due and previous is not None and previous not in before:
+            if number == due and entry.previous is not None and entry.previous not in before:
                 problems.append(f"what {info.key} follows on was edited or is missing")
             seen[info.key] = _sha256(data)
-        return problems
+            entries.append(entry)
+        return entries, problems
+
+    def entries(self) -> list[EgressEntry]:
+        """Return the whole log, oldest first (:meth:`read`)."""
+        return self.read()[0]
+
+    def damages(self) -> list[str]:
+        """Return what is wrong with the log (:meth:`read`)."""
+        return self.read()[1]
+
+    def version(self) -> str:
+        """Return what stands for the whole log: the hash of its newest entry."""
+        newest = self._store.list(PREFIX)[-1:]
+        return _sha256(self._store.get(newest[0].key))[:16] if newest else "empty"
 
 
 def _key(folder: str, number: int) -> str:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from fl_assets.cohorts.reader import TEXT
 from fl_assets.cohorts.spec import CohortSpec
 from fl_assets.errors import BadDataError, FlAssetsError
 from fl_assets.site.erasure import add_tombstone, erased_ids, fingerprint
-from fl_assets.site.intake import INCOMING, BlockedUploadsError, NoRecordsError
+from fl_assets.site.intake import BlockedUploadsError, NoRecordsError, load_manifest
 from fl_assets.site.receipts import Receipt, count_deleted, save_receipt
-from fl_assets.site.rewriting import Found, Span, find_patient, holds, rewrite
-from fl_assets.site.rows import site_key
-from fl_assets.storage import ObjectInfo, SiteStore
-
-_ROWS = 50_000
-_TICK = 0.1  # seconds; of S3's times it takes ten
+from fl_assets.site.rows import LOCK, site_key
+from fl_assets.site.taking_out import TakingOut
+from fl_assets.site.whereabouts import Whereabouts, search
+from fl_assets.storage import ObjectInfo, ObjectNotFoundError, SiteStore
+from fl_assets.storage.locks import Held
 
 
 class CohortWithoutIdsError(BadDataError):
@@ -45,12 +39,12 @@ class UnknownPatientError(FlAssetsError):
 
 
 class ErasureIncompleteError(BadDataError):
-    """The uploads are rewritten, but what was made of them could not be made anew."""
+    """Something still holds the patient; there is no receipt."""
 
     def __init__(self, hospital: str, why: str) -> None:
         super().__init__(
-            f"the patient is out of {hospital}'s uploads and will not come back, but earlier "
-            f"records and partitions still hold the rows: {why}; then erase again"
+            f"the patient will not come back into {hospital}'s records, but some of the rows are "
+            f"still there: {why}; then erase again"
         )
 
 
@@ -67,31 +61,12 @@ class Erasure:
     unread: tuple[str, ...]
 
 
-@dataclass
-class _Where:
-    """Where a patient's rows are.
-
-    Attributes:
-        uploads: current uploads that hold them, and where.
-        held: every stored version that holds them.
-        doubtful: stored versions that cannot be read, and that nobody needs.
-        partitions: versions of the partitions that hold them.
-        unread: current uploads that cannot be read.
-    """
-
-    uploads: list[tuple[ObjectInfo, Found]] = field(default_factory=list)
-    held: list[ObjectInfo] = field(default_factory=list)
-    doubtful: list[ObjectInfo] = field(default_factory=list)
-    partitions: set[str] = field(default_factory=set)
-    unread: list[str] = field(default_factory=list)
-
-
 def erase_patient(
     store: SiteStore,
     spec: CohortSpec,
     hospital: str,
     patient_id: str,
-    rebuild: Callable[[], None],
+    rebuild: Callable[[Mapping[str, int]], None],
 ) -> Erasure:
     """Erase a patient and store a receipt; what was cut off is finished when it is done again.
 
@@ -104,16 +79,33 @@ def erase_patient(
         spec: the cohort.
         hospital: name.
         patient_id: as it stands in the uploads.
-        rebuild: collects the records and makes partitions of them.
+        rebuild: collects the records and makes partitions of them, given the lines that were taken
+            out of each upload since the current records.
 
     Raises:
         CohortWithoutIdsError: the cohort has no ids.
         UnknownPatientError: nobody has that id.
-        ErasureIncompleteError: an upload blocks the records, or no row is left.
+        ErasureIncompleteError: an upload blocks the records, no row is left, or rows of the patient
+            came meanwhile.
+        UploadsKeepComingError: uploads came faster than they could be looked through.
+        LockHeldError: another process is rewriting the hospital's rows, for too long.
+        LockLostError: this process stalled and another took over; no receipt is stored.
     """
     if spec.id_column is None:
         raise CohortWithoutIdsError(spec.name, hospital)
-    where = _find(store, spec, patient_id)
+    with store.lock(LOCK) as held:
+        return _erase(store, spec, hospital, patient_id, rebuild, held)
+
+
+def _erase(
+    store: SiteStore,
+    spec: CohortSpec,
+    hospital: str,
+    patient_id: str,
+    rebuild: Callable[[Mapping[str, int]], None],
+    held: Held,
+) -> Erasure:
+    where = search(store, spec, patient_id)
     mark = fingerprint(site_key(store), patient_id)
     if not where.held:
         if mark in erased_ids(store):
@@ -121,16 +113,23 @@ def erase_patient(
         raise UnknownPatientError(hospital)
     now = datetime.now(UTC)
     add_tombstone(store, mark, where.partitions, now)
-    _rewrite_uploads(store, dict(where.uploads))
+    taken_out = _taken_out(store, where)
+    uploads = TakingOut(store, spec, patient_id, where)
+    uploads.run()
     try:
-        rebuild()
+        rebuild(taken_out)
     except BlockedUploadsError as error:
         why = f"{len(error.blocked)} uploads block the records, see `fla quarantine {hospital}`"
         raise ErasureIncompleteError(hospital, why) from None
     except NoRecordsError:
         why = f"no other row is left; `fla delete-data {hospital} --force` deletes them all"
         raise ErasureIncompleteError(hospital, why) from None
+    held.check()
     removed = _remove(store, where.held + where.doubtful)
+    left = search(store, spec, patient_id)
+    if left.held:
+        keys = ", ".join(sorted({info.key for info in left.held}))
+        raise ErasureIncompleteError(hospital, f"what came meanwhile holds the patient ({keys})")
     deleted, sha256 = count_deleted(removed)
     receipt = Receipt(
         kind="erasure",
@@ -138,13 +137,14 @@ def erase_patient(
         time=now,
         deleted=deleted,
         sha256=sha256,
-        rewritten=sum(found.others > 0 for _, found in where.uploads),
-        rows=sum(len(found.spans) for _, found in where.uploads),
+        rewritten=len(uploads.rewritten),
+        rows=uploads.rows,
         partitions=tuple(sorted(where.partitions)),
         kept=_KEPT,
     )
+    held.check()
     save_receipt(store, receipt)
-    return Erasure(receipt, tuple(where.unread))
+    return Erasure(receipt, tuple(left.unread))
 
 
 _KEPT = {
@@ -155,99 +155,24 @@ _KEPT = {
 }
 
 
-def _find(store: SiteStore, spec: CohortSpec, patient_id: str) -> _Where:
-    where = _Where()
-    current = {(info.key, info.version) for info in store.list()}
-    for info in store.history():
-        if info.key.startswith(INCOMING):
-            is_current = (info.key, info.version) in current
-            _find_in_upload(store, info, spec, patient_id, where, is_current)
-        elif info.key.endswith(".parquet"):
-            _find_in_rows(store, info, spec, patient_id, where)
-    return where
+def _taken_out(store: SiteStore, where: Whereabouts) -> dict[str, int]:
+    """Count the patient's lines in the uploads that the current records were made of.
 
-
-def _find_in_upload(
-    store: SiteStore,
-    info: ObjectInfo,
-    spec: CohortSpec,
-    patient_id: str,
-    where: _Where,
-    is_current: bool,
-) -> None:
-    try:
-        found = find_patient(store, info, spec, patient_id)
-    except BadDataError:
-        if is_current:
-            where.unread.append(info.key)
-        else:
-            where.doubtful.append(info)
-        return
-    if found.spans:
-        where.held.append(info)
-        if is_current:
-            where.uploads.append((info, found))
-
-
-def _find_in_rows(
-    store: SiteStore, info: ObjectInfo, spec: CohortSpec, patient_id: str, where: _Where
-) -> None:
-    """Look through a stored file of rows; only the columns that tell are read."""
-    with store.open(info.key, info.version) as stream:
-        try:
-            file = pq.ParquetFile(stream)
-            present = [c for c in (spec.key_column, TEXT) if c in file.schema_arrow.names]
-            batches = file.iter_batches(_ROWS, columns=present)
-            frames = (batch.to_pandas() for batch in batches)
-            found = any(holds(frame, spec.key_column, patient_id).any() for frame in frames)
-        except (pa.ArrowException, OSError):
-            # It is damaged, and will be made anew.
-            where.doubtful.append(info)
-            return
-    if found:
-        where.held.append(info)
-        folder, version, *_ = info.key.split("/")
-        if folder == "partitions":
-            where.partitions.add(version)
-
-
-def _rewrite_uploads(store: SiteStore, uploads: Mapping[ObjectInfo, Found]) -> None:
-    """Take the patient out of the uploads.
-
-    The latest upload wins where several have one id, so those after the first rewritten one are
-    stored anew as well, in their order.
+    An erasure that was cut off may have rewritten them already; these versions go last.
     """
-    newest: datetime | None = None
-    for info in sorted(store.list(INCOMING), key=lambda info: (info.modified, info.key)):
-        found = uploads.get(info)
-        if found is not None and not found.others:
-            # A file without a row would be refused, and block the records.
-            store.delete(info.key)
-        elif found is not None or newest is not None:
-            newest = _rewrite_after(newest, store, info, found.spans if found else [])
+    try:
+        made_of = load_manifest(store).uploads
+    except ObjectNotFoundError:
+        return {}
+    found = {upload.key: where.uploads.get((upload.key, upload.version)) for upload in made_of}
+    return {key: len(lines.spans) for key, lines in found.items() if lines is not None}
 
 
-def _rewrite_after(
-    newest: datetime | None, store: SiteStore, info: ObjectInfo, spans: list[Span]
-) -> datetime:
-    """Store an upload anew until it is later than ``newest``; a store's clock may tick slowly."""
-    while True:
-        rewrite(store, info, spans)
-        modified = store.versions(info.key)[0].modified
-        if newest is None or modified > newest:
-            return modified
-        time.sleep(_TICK)
-
-
-def _remove(store: SiteStore, held: list[ObjectInfo]) -> list[ObjectInfo]:
-    """Remove every version of the keys, but the current one where it is none of them."""
-    gone = {(info.key, info.version) for info in held}
-    current = {info.key: info.version for info in store.list()}
-    removed = []
-    for key in sorted({info.key for info in held}):
-        keep = current.get(key)
-        if (key, keep) in gone:
-            keep = None
-        removed += [info for info in store.versions(key) if info.version != keep]
-        store.purge(key, keep)
-    return removed
+def _remove(store: SiteStore, found: list[ObjectInfo]) -> list[ObjectInfo]:
+    """Remove the versions that were found, and none that came meanwhile."""
+    doomed: dict[str, set[str]] = {}
+    for info in found:
+        doomed.setdefault(info.key, set()).add(info.version)
+    for key, versions in doomed.items():
+        store.purge(key, versions)
+    return found

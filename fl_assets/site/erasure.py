@@ -11,6 +11,7 @@ from pydantic import Field
 
 from fl_assets.config import StrictModel
 from fl_assets.storage import ObjectNotFoundError, SiteStore
+from fl_assets.storage.documents import load_document
 
 TOMBSTONES = "erased.json"
 
@@ -69,6 +70,6 @@ def add_tombstone(store: SiteStore, mark: str, partitions: Iterable[str], when: 
 
 def _load(store: SiteStore) -> Tombstones:
     try:
-        return Tombstones.model_validate_json(store.get(TOMBSTONES))
+        return load_document(store, TOMBSTONES, Tombstones)
     except ObjectNotFoundError:
         return Tombstones()

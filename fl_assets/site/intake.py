@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from pydantic import Field
 
@@ -16,8 +17,10 @@ from fl_assets.site import egress, rows
 from fl_assets.site.egress import EgressLog
 from fl_assets.site.gathering import Engine, Gathered, gather
 from fl_assets.site.upload_rows import QUARANTINE, aside_key
-from fl_assets.site.uploads import INCOMING, Upload, is_upload, list_uploads
+from fl_assets.site.uploads import ERASED, INCOMING, Upload, is_upload, list_uploads
 from fl_assets.storage import ObjectNotFoundError, SiteStore
+from fl_assets.storage.documents import load_document
+from fl_assets.storage.locks import Held
 
 __all__ = [
     "INCOMING",
@@ -30,6 +33,7 @@ __all__ = [
     "RecordsManifest",
     "Upload",
     "collect_records",
+    "current_version",
     "has_new_uploads",
     "is_upload",
     "load_intake",
@@ -39,6 +43,7 @@ __all__ = [
 MANIFEST = "records/manifest.json"
 INTAKE = "records/intake.json"
 DEFAULT_RULES = IntakeRules()
+NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 class NoRecordsError(BadDataError):
@@ -130,6 +135,8 @@ def collect_records(
     spec: CohortSpec,
     rules: IntakeRules = DEFAULT_RULES,
     engine: Engine = gather,
+    run: str = egress.INTAKE,
+    taken_out: Mapping[str, int] = NOTHING,
 ) -> RecordsManifest:
     """Read every upload, keep the rows that fit (of an id the latest) and store them.
 
@@ -142,34 +149,54 @@ def collect_records(
         spec: the cohort.
         rules: when uploads are not let in.
         engine: what reads and sorts; the outcome is the same.
+        run: who asks, for the egress log.
+        taken_out: rows that an erasure took out since the current records, by upload; they are no
+            loss in the sense of the rules.
 
     Returns:
         The manifest, written after all it names: readers believe only manifests.
 
     Raises:
-        BlockedUploadsError: an upload has too many bad rows, or is refused where its key held
-            accepted rows before. The records stay as they are.
+        BlockedUploadsError: an upload has too many bad rows, or lost too many of those that were
+            accepted under its key, as when it is refused. The records stay as they are.
         NoRecordsError: no row at all fits. The records stay as they are.
+        LockHeldError: another process is rewriting the hospital's rows, for too long.
+        LockLostError: this process stalled and another took over; nothing was published.
     """
+    with store.lock(rows.LOCK) as held:
+        return _collect(store, spec, rules, engine, run, taken_out, held)
+
+
+def _collect(
+    store: SiteStore,
+    spec: CohortSpec,
+    rules: IntakeRules,
+    engine: Engine,
+    run: str,
+    taken_out: Mapping[str, int],
+    held: Held,
+) -> RecordsManifest:
     current = _current(store)
     known = {upload.key for upload in load_intake(store).uploads}
     listed = list_uploads(store, known)
     taken = {info.key for info in listed}
     with engine(store, spec, listed) as gathered:
-        blocked = _blocked(gathered.uploads, current, rules)
+        blocked = _blocked(gathered.uploads, current, rules, taken_out)
         manifest = None
         if not blocked and gathered.records.rows:
-            manifest = _store_records(store, spec, gathered)
+            held.check()
+            manifest = _store_records(store, spec, gathered, run, held)
     _clear_quarantine(store, gathered.uploads)
     # Last: until the report is there, the uploads count as new.
     report = Intake(
         uploads=gathered.uploads,
         ignored=tuple(i.key for i in store.list(INCOMING) if i.key not in taken),
         blocked=blocked,
-        records=manifest.version if manifest else current and current.version,
+        records=current_version(store),
     )
     text = report.model_dump_json(indent=2).encode()
-    EgressLog(store).publish("records", egress.INTAKE, INTAKE, text)
+    held.check()
+    EgressLog(store).publish("records", run, INTAKE, text)
     if blocked:
         raise BlockedUploadsError(store.uri, blocked)
     if manifest is None:
@@ -178,23 +205,37 @@ def collect_records(
 
 
 def _blocked(
-    uploads: Sequence[Upload], current: RecordsManifest | None, rules: IntakeRules
+    uploads: Sequence[Upload],
+    current: RecordsManifest | None,
+    rules: IntakeRules,
+    taken_out: Mapping[str, int],
 ) -> dict[str, str]:
     """Return the uploads that keep the records from changing, and why."""
-    before = {u.key for u in current.uploads if u.accepted} if current else set()
+    before = {u.key: u.accepted for u in current.uploads} if current else {}
     blocked = {}
     for upload in uploads:
-        if upload.refused and upload.key in before:
+        had = before.get(upload.key, 0)
+        erased = upload.reasons.get(ERASED, 0) + taken_out.get(upload.key, 0)
+        lost = had - upload.accepted - erased
+        if upload.refused and had:
             blocked[upload.key] = f"its accepted rows would be lost, for {upload.refused}"
         elif upload.bad_share > rules.max_quarantined:
             blocked[upload.key] = (
                 f"{upload.quarantined} of {upload.rows_in} rows are in quarantine, more than "
                 f"{rules.max_quarantined:.0%}: {_told(upload.reasons)}"
             )
+        elif lost > rules.max_lost * had:
+            blocked[upload.key] = (
+                f"{lost} of the {had} rows that were accepted under this name are missing, more "
+                f"than {rules.max_lost:.0%}: upload the whole file, delete the object if its rows "
+                "are to go, or raise intake.max_lost in consortium.yaml"
+            )
     return blocked
 
 
-def _store_records(store: SiteStore, spec: CohortSpec, gathered: Gathered) -> RecordsManifest:
+def _store_records(
+    store: SiteStore, spec: CohortSpec, gathered: Gathered, run: str, held: Held
+) -> RecordsManifest:
     version = rows.keyed_version(store, gathered.records.finish())
     manifest = RecordsManifest(
         version=version,
@@ -205,7 +246,8 @@ def _store_records(store: SiteStore, spec: CohortSpec, gathered: Gathered) -> Re
         uploads=gathered.uploads,
     )
     text = manifest.model_dump_json(indent=2).encode()
-    EgressLog(store).publish("records", egress.INTAKE, MANIFEST, text)
+    held.check()
+    EgressLog(store).publish("records", run, MANIFEST, text)
     return manifest
 
 
@@ -240,6 +282,12 @@ def _current(store: SiteStore) -> RecordsManifest | None:
         return None
 
 
+def current_version(store: SiteStore) -> str | None:
+    """Return the version of the current records, None if there are none."""
+    current = _current(store)
+    return None if current is None else current.version
+
+
 def has_new_uploads(store: SiteStore) -> bool:
     """Tell whether ``incoming/`` holds something else than the last intake looked at.
 
@@ -251,9 +299,13 @@ def has_new_uploads(store: SiteStore) -> bool:
 
 
 def load_intake(store: SiteStore) -> Intake:
-    """Return the report of the last intake, an empty one if there was none."""
+    """Return the report of the last intake, an empty one if there was none.
+
+    Raises:
+        UnreadableDocumentError: it is damaged or from another release.
+    """
     try:
-        return Intake.model_validate_json(store.get(INTAKE))
+        return load_document(store, INTAKE, Intake)
     except ObjectNotFoundError:
         return Intake()
 
@@ -263,5 +315,6 @@ def load_manifest(store: SiteStore) -> RecordsManifest:
 
     Raises:
         ObjectNotFoundError: the hospital's records were never collected.
+        UnreadableDocumentError: the manifest is damaged or from another release.
     """
-    return RecordsManifest.model_validate_json(store.get(MANIFEST))
+    return load_document(store, MANIFEST, RecordsManifest)

@@ -16,6 +16,7 @@ from fl_assets.privacy.events import MechanismEvent
 from fl_assets.privacy.ledger import Ledger
 from fl_assets.privacy.noised_counts import Noised, add_noise
 from fl_assets.storage import ObjectExistsError, ObjectNotFoundError, SiteStore
+from fl_assets.storage.documents import load_document
 
 if TYPE_CHECKING:
     from fl_assets.privacy.noise import NoiseSource
@@ -103,4 +104,4 @@ class NoisedRelease:
 
 
 def _load(store: SiteStore, place: str) -> Floats:
-    return np.array(_Stored.model_validate_json(store.get(place)).values, dtype=np.float64)
+    return np.array(load_document(store, place, _Stored).values, dtype=np.float64)

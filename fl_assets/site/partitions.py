@@ -22,6 +22,8 @@ from fl_assets.site.egress import EgressLog
 from fl_assets.site.runs import SortedRuns
 from fl_assets.site.upload_rows import stored_schema
 from fl_assets.storage import ObjectNotFoundError, SiteStore
+from fl_assets.storage.documents import load_document
+from fl_assets.storage.locks import Held
 
 Part = Literal["train", "validation", "test"]
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
@@ -82,21 +84,30 @@ def deal_parts(ids: Iterable[str], fractions: SplitFractions) -> NDArray[np.str_
 
 
 def build_partitions(
-    store: SiteStore, spec: CohortSpec, fractions: SplitFractions
+    store: SiteStore, spec: CohortSpec, fractions: SplitFractions, run: str = egress.INTAKE
 ) -> PartitionManifest:
     """Deal the hospital's current records to train, validation and test, and store them.
+
+    Args:
+        store: the hospital's.
+        spec: the cohort.
+        fractions: of the parts.
+        run: who asks, for the egress log.
 
     Raises:
         ObjectNotFoundError: the records were never collected.
         DamagedRowsError: their file has changed since.
+        LockHeldError: another process is rewriting the hospital's rows, for too long.
+        LockLostError: this process stalled and another took over; nothing was published.
     """
-    manifest = intake.load_manifest(store)
-    records = rows.read_batches(store, manifest.key, manifest.sha256)
-    dealt = (
-        (batch, deal_parts(batch[spec.key_column].to_pylist(), fractions)) for batch in records
-    )
-    written = _write(store, dealt, spec, manifest.version)
-    EgressLog(store).publish("partitions", egress.INTAKE, MANIFEST, _text(written))
+    with store.lock(rows.LOCK) as held:
+        manifest = intake.load_manifest(store)
+        records = rows.read_batches(store, manifest.key, manifest.sha256)
+        dealt = (
+            (batch, deal_parts(batch[spec.key_column].to_pylist(), fractions)) for batch in records
+        )
+        written = _write(store, dealt, spec, manifest.version, held)
+        EgressLog(store).publish("partitions", run, MANIFEST, _text(written))
     return written
 
 
@@ -108,8 +119,9 @@ def write_partitions(
     records_version: str,
 ) -> PartitionManifest:
     """Store records under the given parts [n]; the manifest goes last."""
-    written = _write(store, [(rows.table_of(records), parts)], spec, records_version)
-    store.put(MANIFEST, _text(written))
+    with store.lock(rows.LOCK) as held:
+        written = _write(store, [(rows.table_of(records), parts)], spec, records_version, held)
+        store.put(MANIFEST, _text(written))
     return written
 
 
@@ -118,7 +130,9 @@ def _write(
     dealt: Iterable[tuple[pa.Table, NDArray[np.str_]]],
     spec: CohortSpec,
     records_version: str,
+    held: Held,
 ) -> PartitionManifest:
+    """Store the files of a version; the caller publishes it as the current one."""
     with ExitStack() as stack:
         schema = stored_schema(spec)
         writers = {part: stack.enter_context(rows.RowWriter(store, schema)) for part in PARTS}
@@ -128,6 +142,7 @@ def _write(
         with ThreadPoolExecutor(len(writers)) as pool:
             content = b"".join(pool.map(rows.RowWriter.finish, writers.values()))
         version = rows.keyed_version(store, content)
+        held.check()
         files = {}
         for part, writer in writers.items():
             key = f"partitions/{version}/{part}.parquet"
@@ -136,6 +151,7 @@ def _write(
         version=version, records=records_version, contract=spec.version, files=files
     )
     store.put(f"partitions/{version}/manifest.json", _text(manifest))
+    held.check()
     return manifest
 
 
@@ -148,8 +164,9 @@ def load_manifest(store: SiteStore) -> PartitionManifest:
 
     Raises:
         ObjectNotFoundError: the partitions were never built.
+        UnreadableDocumentError: the manifest is damaged or from another release.
     """
-    return PartitionManifest.model_validate_json(store.get(MANIFEST))
+    return load_document(store, MANIFEST, PartitionManifest)
 
 
 def load_part(store: SiteStore, manifest: PartitionManifest, part: Part) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from fl_assets.site.noised_release import NoisedRelease
 from fl_assets.site.profile_tally import Tally
 from fl_assets.site.rows import table_of
 from fl_assets.storage import SiteStore
+from fl_assets.storage.documents import load_document
 
 Cells = dict[str, int | None]
 """People per cell of a table; None where the floor hides it."""
@@ -251,7 +252,7 @@ def load_profile(store: SiteStore) -> HospitalProfile:
     Raises:
         ObjectNotFoundError: it was never built.
     """
-    return HospitalProfile.model_validate_json(store.get(MANIFEST))
+    return load_document(store, MANIFEST, HospitalProfile)
 
 
 def pool_moments(

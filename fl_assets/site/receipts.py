@@ -10,6 +10,7 @@ from typing import Literal
 
 from fl_assets.config import StrictModel
 from fl_assets.storage import ObjectInfo, SiteStore
+from fl_assets.storage.documents import load_document
 
 PREFIX = "receipts/"
 
@@ -99,4 +100,4 @@ def save_receipt(store: SiteStore, receipt: Receipt) -> None:
 
 def load_receipts(store: SiteStore) -> list[Receipt]:
     """Return all receipts of the hospital, oldest first."""
-    return [Receipt.model_validate_json(store.get(i.key)) for i in store.list(PREFIX)]
+    return [load_document(store, i.key, Receipt) for i in store.list(PREFIX)]

@@ -27,6 +27,13 @@ SITE_KEY = "keys/site.key"
 ROW_GROUP = 65_536
 """Rows that are written, hashed and read at once."""
 
+LOCK = "rows"
+"""Lock of a hospital's store, held by whatever rewrites rows or says which are current.
+
+Two intakes, partitionings, erasures or deletions side by side could each publish what the other
+replaced.
+"""
+
 _PEPPER = b"fl_assets.pepper"
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from fl_assets.errors import FlAssetsError
+
+if TYPE_CHECKING:
+    from fl_assets.storage.locks import Held
 
 
 class StorageError(FlAssetsError):
@@ -129,19 +133,32 @@ class SiteStore(Protocol):
             ObjectNotFoundError: there is none.
         """
 
-    def purge(self, key: str, keep: str | None = None) -> int:
-        """Remove every version of ``key`` for good; return how many were removed.
+    def purge(self, key: str, versions: Collection[str] | None = None) -> int:
+        """Remove versions of ``key`` for good; return how many were removed.
+
+        What unfinished puts have left of the key goes as well. Where the current version is removed
+        and others stay, the newest of them is current then.
 
         Args:
             key: of the object.
-            keep: a version that stays, and is the current one then; none if None.
-
-        Raises:
-            ObjectNotFoundError: there is no such version to keep.
+            versions: that are removed, as far as they are there; all if None.
         """
 
     def discard_unfinished(self) -> int:
         """Remove what unfinished puts of any key have left; return how many there were."""
+
+    def lock(self, name: str, wait: float | None = None) -> AbstractContextManager[Held]:
+        """Hold a lock alone among all threads and processes that ask for it by its name.
+
+        Inside the block the same thread may take it again. It frees itself when its process dies.
+
+        Args:
+            name: of the lock, a well-formed key.
+            wait: seconds to wait for it; :data:`fl_assets.storage.locks.WAIT` if None.
+
+        Raises:
+            LockHeldError: it did not become free in time; says who holds it since when.
+        """
 
 
 def is_key(key: str) -> bool:

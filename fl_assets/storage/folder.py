@@ -6,13 +6,14 @@ import errno
 import fcntl
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from stat import S_ISDIR
 from typing import BinaryIO
 
+from fl_assets.storage import locks
 from fl_assets.storage.base import (
     AccessDeniedError,
     ObjectExistsError,
@@ -23,12 +24,15 @@ from fl_assets.storage.base import (
     is_key,
 )
 from fl_assets.storage.disk import has_symlink, make_folder, sync, walk
+from fl_assets.storage.file_lock import flocked
+from fl_assets.storage.locks import Held
 from fl_assets.storage.source import reading
 from fl_assets.storage.staging import complete, open_alone, staged_copy
 
-# Both hidden, so that they are no keys.
+# All hidden, so that they are no keys.
 VERSIONS = ".versions"
 STAGING = ".tmp"
+LOCKS = ".locks"
 
 
 class StorageFullError(StorageError):
@@ -206,35 +210,32 @@ class FolderStore:
             self._keep(key, path)
             path.unlink()
 
-    def purge(self, key: str, keep: str | None = None) -> int:
-        """Remove every version of ``key`` for good, and what an unfinished put left of it.
+    def purge(self, key: str, versions: Collection[str] | None = None) -> int:
+        """Remove versions of ``key`` for good, and what an unfinished put left of it.
 
         Args:
             key: of the object.
-            keep: a version that stays, and is the current one then; none if None.
-
-        Raises:
-            ObjectNotFoundError: there is no such version to keep.
+            versions: that are removed, as far as they are there; all if None.
         """
         path = self._path(key)
         if not self._root.exists():
             return 0
         with self._explained(key), self._locked():
-            versions = {info.version for info in self.versions(key)}
-            if keep is None:
-                if path.is_file():
-                    path.unlink()
-            elif keep not in versions:
-                raise ObjectNotFoundError(self.uri, key, keep)
-            elif (self._kept(key) / keep).exists():
-                make_folder(path.parent)
-                (self._kept(key) / keep).replace(path)
-            for each in (*self._kept_files(key), staged_copy(self._root / STAGING, key)):
-                each.unlink(missing_ok=True)
+            present, known = path.is_file(), [info.version for info in self.versions(key)]
+            left = [v for v in known if versions is not None and v not in versions]
+            if present and _version(path.stat()) not in left:
+                path.unlink()
+            # A file that was edited in place is no version any more, and goes as well.
+            for kept in self._kept_files(key):
+                if kept.name not in left:
+                    kept.unlink(missing_ok=True)
+            staged_copy(self._root / STAGING, key).unlink(missing_ok=True)
+            if present and left and not path.exists():
+                (self._kept(key) / left[0]).replace(path)
             with suppress(OSError):
-                # It is not there, or holds versions of longer keys as well.
+                # It is not there, or holds other versions, or those of longer keys.
                 self._kept(key).rmdir()
-        return len(versions - {keep})
+        return len(known) - len(left)
 
     def discard_unfinished(self) -> int:
         """Remove what unfinished puts of any key have left; return how many there were.
@@ -247,6 +248,25 @@ class FolderStore:
             for path in left:
                 path.unlink(missing_ok=True)
         return len(left)
+
+    @contextmanager
+    def lock(self, name: str, wait: float | None = None) -> Iterator[Held]:
+        """Hold a lock (:meth:`fl_assets.storage.base.SiteStore.lock`).
+
+        Raises:
+            LockHeldError: it did not become free in time.
+        """
+        path = self._root / LOCKS / check_key(name)
+        seconds = locks.WAIT if wait is None else wait
+        with locks.unless_held(self.uri, name, lambda: self._flocked(path, name, seconds)) as held:
+            yield held
+
+    @contextmanager
+    def _flocked(self, path: Path, name: str, wait: float) -> Iterator[Held]:
+        with ExitStack() as stack:
+            with self._explained(name):
+                held = stack.enter_context(flocked(path, self.uri, name, wait))
+            yield held
 
     def _path(self, key: str) -> Path:
         path = self._root / check_key(key)

@@ -55,8 +55,9 @@ class UploadQueue:
         end = time.monotonic() + seconds
         with explained(self._url):
             while time.monotonic() < end:
+                # Not 0: that asks a part of the servers alone, and may miss what waits at others.
                 answer = self._client.receive_message(
-                    QueueUrl=self._url, MaxNumberOfMessages=10, WaitTimeSeconds=0
+                    QueueUrl=self._url, MaxNumberOfMessages=10, WaitTimeSeconds=1
                 )
                 messages = answer.get("Messages", [])
                 if not messages:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NotRequired, TypedDict, cast
 
-from fl_assets.storage import multipart
+from fl_assets.storage import locks, multipart
 from fl_assets.storage.access import ANYBODY, Access
 from fl_assets.storage.base import (
     ObjectExistsError,
@@ -21,6 +22,8 @@ from fl_assets.storage.base import (
     check_key,
     is_key,
 )
+from fl_assets.storage.lease import leased
+from fl_assets.storage.locks import Held
 from fl_assets.storage.s3_client import ATTEMPTS, make_client
 from fl_assets.storage.s3_errors import VersioningOffError, explained
 from fl_assets.storage.source import reading
@@ -231,41 +234,49 @@ class S3Store:
         with explained(self.uri):
             self._client.delete_object(Bucket=self._bucket, Key=self._name(key))
 
-    def purge(self, key: str, keep: str | None = None) -> int:
-        """Remove every version of ``key`` for good, delete markers and open uploads as well.
+    def purge(self, key: str, versions: Collection[str] | None = None) -> int:
+        """Remove versions of ``key`` for good, and the parts of unfinished uploads to it.
 
         Args:
             key: of the object.
-            keep: a version that stays, and is the current one then; none if None.
-
-        Raises:
-            ObjectNotFoundError: there is no such version to keep.
+            versions: that are removed, as far as they are there; all if None.
         """
         target = self._target(key)
-        versions: list[str] = []
+        present: list[str] = []
         markers: list[str] = []
         for page in self._pages(target.name):
             # The prefix also finds longer keys.
-            versions += [
-                e["VersionId"] for e in page.get("Versions", []) if e["Key"] == target.name
-            ]
+            present += [e["VersionId"] for e in page.get("Versions", []) if e["Key"] == target.name]
             markers += [
                 e["VersionId"] for e in page.get("DeleteMarkers", []) if e["Key"] == target.name
             ]
-        if keep is not None and keep not in versions:
-            raise ObjectNotFoundError(self.uri, key, keep)
-        removed = [version for version in versions if version != keep]
+        doomed = [version for version in present if versions is None or version in versions]
+        if len(doomed) < len(present):
+            # A key that was deleted stays so.
+            markers = []
         with explained(self.uri):
             multipart.abort_all(target)
             # The oldest first and markers last, so that no older version comes to light meanwhile.
-            for version in (*reversed(removed), *markers):
+            for version in (*reversed(doomed), *markers):
                 self._client.delete_object(Bucket=self._bucket, Key=target.name, VersionId=version)
-        return len(removed)
+        return len(doomed)
 
     def discard_unfinished(self) -> int:
         """Remove what unfinished puts of any key have left; return how many there were."""
         with explained(self.uri):
             return multipart.abort_under(self._client, self._bucket, self._prefix)
+
+    @contextmanager
+    def lock(self, name: str, wait: float | None = None) -> Iterator[Held]:
+        """Hold a lock (:meth:`fl_assets.storage.base.SiteStore.lock`).
+
+        Raises:
+            LockHeldError: it did not become free in time.
+        """
+        check_key(name)
+        seconds = locks.WAIT if wait is None else wait
+        with locks.unless_held(self.uri, name, lambda: leased(self, name, seconds)) as held:
+            yield held
 
     @cached_property
     def _client(self) -> S3Client:

@@ -13,8 +13,11 @@ import pytest
 
 from fl_assets.cohorts.spec import load_cohort
 from fl_assets.cohorts.synthetic import generate
+from fl_assets.consortium import IntakeRules
 from fl_assets.coordinator.arrivals import Cursor, Look, Past, Request, judge, look
+from fl_assets.coordinator.chain import Seen
 from fl_assets.coordinator.polling import Polled, poll
+from fl_assets.site import erasure, rows
 from fl_assets.site.intake import (
     INCOMING,
     INTAKE,
@@ -37,7 +40,25 @@ CONTENTS = [
 
 @dataclass
 class Run:
-    request: Request
+    """A run of the records that the sensor asked for, or somebody else.
+
+    Attributes:
+        request: of the sensor, None for a person's or a backfill's run.
+        asked: how many changes there were when it was asked for.
+        begun: likewise when it read, None before.
+        listing: what it read, as key and version.
+        new: of these, what nobody had read before.
+        effect: whether anything had changed since the last run that read.
+        ended: when, None before.
+        read: whether it came to its end.
+    """
+
+    request: Request | None
+    asked: int
+    begun: int | None = None
+    listing: frozenset[tuple[str, str]] = frozenset()
+    new: frozenset[tuple[str, str]] = frozenset()
+    effect: bool = False
     ended: datetime | None = None
     read: bool = False
 
@@ -46,18 +67,24 @@ class Run:
 class Simulation:
     """One hospital's folder, a daemon that looks into it, and its runs, under a clock of its own.
 
-    Files are written past the store, as people do. A run really collects the records, or only
-    reports what it would have read, which takes no time.
+    Files are written past the store, as people do. Runs take their time, one after the other, as
+    Dagster's queue has it. A run really collects the records, or only reports what it would have
+    read, which takes no time.
     """
 
     folder: Path
     chance: random.Random
     really: bool
+    # Seconds between looks that no message asks for.
+    every: float = 0
     now: datetime = START
     cursor: str | None = None
+    mail: list[str] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     changes: int = 0
+    appeared: dict[str, int] = field(default_factory=dict)
     history: list[tuple[str, int, int]] = field(default_factory=list)
+    recorded: Seen = field(default_factory=Seen)
 
     def __post_init__(self) -> None:
         self.store = FolderStore(self.folder)
@@ -67,13 +94,20 @@ class Simulation:
     def _nanoseconds(self) -> int:
         return int(self.now.timestamp() * 1e9)
 
+    def _changed(self, name: str) -> None:
+        self.changes += 1
+        self.appeared[f"{INCOMING}{name}.csv"] = self.changes
+        # Lost, or told once or more often.
+        self.mail += ["a"] * self.chance.randrange(4)
+
     def _write(self, name: str, content: int, modified: int) -> None:
         path = self.folder / "incoming" / f"{name}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         before = (path.stat().st_mtime_ns, path.read_bytes()) if path.exists() else None
         path.write_bytes(CONTENTS[content])
         os.utime(path, ns=(modified, modified))
-        self.changes += before != (modified, CONTENTS[content])
+        if before != (modified, CONTENTS[content]):
+            self._changed(name)
         self.history.append((name, content, modified))
 
     def upload(self) -> None:
@@ -95,8 +129,9 @@ class Simulation:
     def take_away(self) -> None:
         others = [p for p in (self.folder / "incoming").glob("*.csv") if p.stem != "first"]
         if others:
-            self.chance.choice(sorted(others)).unlink()
-            self.changes += 1
+            gone = self.chance.choice(sorted(others))
+            gone.unlink()
+            self._changed(gone.stem)
 
     def leave_a_part(self) -> None:
         (self.folder / "incoming" / "new.csv.part").write_bytes(CONTENTS[1][:50])
@@ -107,16 +142,31 @@ class Simulation:
     def lose_cursor(self) -> None:
         self.cursor = None
 
+    def tell_again(self) -> None:
+        """Ten messages about what is long known, and about another hospital."""
+        self.mail += ["a", "b"] * 10
+
     def tick(self, recorded: bool = True) -> list[Request]:
         """A look; if it is not recorded, the daemon died before it could ask for anything."""
-        cursor = Cursor.parse(self.cursor).turn(["a"], [], self.now, 0)
-        polled = poll(cursor.due, lambda _: look(self.store), 10)
+        cursor = Cursor.parse(self.cursor).turn(["a", "b"], self._told(), self.now, self.every)
+        polled = poll(cursor.due, self._look, 10)
         found = judge(cursor, polled, self._past, self.now)
         if recorded:
             self.cursor = found.cursor.model_dump_json()
-            known = {run.request.key for run in self.runs}
-            self.runs += [Run(r) for r in found.requests if r.key not in known]
+            known = {run.request.key for run in self.runs if run.request}
+            self.runs += [Run(r, self.changes) for r in found.requests if r.key not in known]
         return list(found.requests)
+
+    def _told(self) -> list[str]:
+        """Messages in any order; some come again with a later look."""
+        told = self.chance.sample(self.mail, k=len(self.mail))
+        self.mail = [name for name in told if self.chance.random() < 0.3]
+        return told
+
+    def _look(self, name: str) -> Look:
+        if name != "a":
+            return Look((), frozenset(), "")
+        return look(self.store, lambda asset: self.recorded, self.now)
 
     def die_before_recording(self) -> None:
         self.tick(recorded=False)
@@ -126,76 +176,167 @@ class Simulation:
             self.tick()
 
     def _past(self, _: str, state: str) -> Past:
-        ended = tuple(r.ended for r in self.runs if r.ended and r.request.state == state)
+        ended = tuple(
+            r.ended for r in self.runs if r.ended and r.request and r.request.state == state
+        )
         return Past(any(run.ended is None for run in self.runs), ended)
 
-    def run(self, crash: bool = False) -> None:
-        for run in self.runs:
-            if run.ended is None:
-                run.ended = self.now
-                if not crash:
-                    collect_records(self.store, STROKE) if self.really else self._report()
-                    run.read = True
+    def ask_by_hand(self) -> None:
+        """A person or a backfill asks for a run."""
+        self.runs.append(Run(None, self.changes))
 
-    def _report(self) -> None:
-        found = [i for i in self.store.list(INCOMING) if is_upload(i)]
-        uploads = tuple(Upload(key=i.key, version=i.version) for i in found)
-        self.store.put(INTAKE, Intake(uploads=uploads).model_dump_json().encode())
+    def begin(self) -> None:
+        """The oldest run in the queue reads, if no other one is under way."""
+        waiting = [run for run in self.runs if run.ended is None]
+        if waiting and waiting[0].begun is None:
+            self._read(waiting[0])
+
+    def _read(self, run: Run) -> None:
+        before = self._known()
+        run.begun, run.listing = self.changes, self._listing()
+        run.new, run.effect = run.listing - before, run.listing != before
+
+    def end(self) -> None:
+        """The run under way reports what it has read."""
+        for run in self._under_way():
+            if self.really:
+                # Which reads and reports in one go.
+                self._read(run)
+                version = collect_records(self.store, STROKE).version
+                self.recorded = Seen(version, str(len(self.runs)), self.now)
+            else:
+                uploads = tuple(Upload(key=key, version=v) for key, v in sorted(run.listing))
+                self.store.put(INTAKE, Intake(uploads=uploads).model_dump_json().encode())
+            run.read, run.ended = True, self.now
+
+    def run(self) -> None:
+        self.begin()
+        self.end()
 
     def crash(self) -> None:
-        self.run(crash=True)
+        self.begin()
+        for run in self._under_way():
+            run.ended = self.now
+
+    def _under_way(self) -> list[Run]:
+        return [run for run in self.runs if run.begun is not None and run.ended is None]
+
+    def _listing(self) -> frozenset[tuple[str, str]]:
+        return frozenset((i.key, i.version) for i in self.store.list(INCOMING) if is_upload(i))
+
+    def _known(self) -> frozenset[tuple[str, str]]:
+        return frozenset((u.key, u.version) for u in load_intake(self.store).uploads)
 
     def settle(self) -> None:
         """Let the daemon and the runs go on until nothing is left to do."""
         for _ in range(6):
             self.now += timedelta(minutes=11)
             self.tick()
-            self.run()
+            while any(run.ended is None for run in self.runs):
+                self.run()
 
     @property
     def reads(self) -> int:
-        return sum(run.read for run in self.runs)
+        """Runs that read something new, whoever asked for them."""
+        return sum(run.read and run.effect for run in self.runs)
 
     def check(self) -> None:
-        listed = {(i.key, i.version) for i in self.store.list(INCOMING) if is_upload(i)}
-        assert {(u.key, u.version) for u in load_intake(self.store).uploads} == listed
-        states = Counter(run.request.state for run in self.runs if run.read)
+        """Everything was read, each object version by one run, and no run was for nothing."""
+        assert self._known() == self._listing()
+        for key, version in self._listing():
+            assert self._readers(key, version) == 1, key
+        for run in self.runs:
+            # One that was asked for, whose reason was taken back before it began.
+            undone = run.begun is not None and run.begun > run.asked
+            assert run.request is None or not run.read or run.effect or undone
+        states = Counter(run.request.state for run in self.runs if run.request and run.read)
         assert set(states.values()) <= {1}
+        self.now += timedelta(minutes=11)
         assert self.tick() == []
+
+    def _readers(self, key: str, version: str) -> int:
+        """How many runs read an object version for the first time since it is there."""
+        read = [run for run in self.runs if run.read]
+        since = [run for run in read if (run.begun or 0) >= self.appeared[key]]
+        earlier = [run for run in read if (run.begun or 0) < self.appeared[key]]
+        # One that was gone or other for a moment in which nobody looked was read before.
+        kept = bool(earlier) and (key, version) in earlier[-1].listing
+        return kept + sum((key, version) in run.new for run in since)
 
 
 CHANGES = [Simulation.upload, Simulation.late, Simulation.rewrite, Simulation.roll_back,
            Simulation.take_away]  # fmt: skip
 NO_CHANGES = [Simulation.tick_ten_times, Simulation.lose_cursor, Simulation.leave_a_part,
-              Simulation.wait, Simulation.die_before_recording]  # fmt: skip
+              Simulation.wait, Simulation.die_before_recording, Simulation.tell_again]  # fmt: skip
+# What goes on at the same time; none of it is a reason for another run of the sensor.
+MEANWHILE = [Simulation.ask_by_hand, Simulation.begin, Simulation.tick, Simulation.tell_again,
+             Simulation.die_before_recording]  # fmt: skip
+
+
+def simulation(seed: int, folder: Path, really: bool) -> Simulation:
+    """One that lists, or one that is told by messages, with a listing every ten minutes."""
+    return Simulation(folder, random.Random(seed), really, every=600 * (seed % 2))
 
 
 @pytest.mark.parametrize("seed", range(100))
 def test_each_change_is_read_once_and_nothing_else_is(seed: int, tmp_path: Path) -> None:
-    chance = random.Random(seed)
-    world = Simulation(tmp_path, chance, really=seed < 3)
+    world = simulation(seed, tmp_path, really=seed < 3)
+    chance = world.chance
     world.settle()
     assert world.reads == 1
     for event in [*chance.choices(CHANGES, k=3), *chance.sample(NO_CHANGES, k=3)]:
         before = (world.changes, world.reads)
-        event(world)
+        for step in [*chance.sample(MEANWHILE, k=2), event, *chance.sample(MEANWHILE, k=2)]:
+            step(world)
         world.settle()
         assert world.reads - before[1] == world.changes - before[0], event.__name__
-    world.check()
+        world.check()
 
 
 @pytest.mark.parametrize("seed", range(100, 200))
 def test_nothing_is_lost_in_any_order_of_events_ticks_runs_and_crashes(
     seed: int, tmp_path: Path
 ) -> None:
-    chance = random.Random(seed)
-    world = Simulation(tmp_path, chance, really=seed < 103)
-    steps = [*CHANGES, *NO_CHANGES, *[Simulation.tick] * 3, *[Simulation.run] * 2, Simulation.crash]
-    for step in chance.choices(steps, k=20):
+    world = simulation(seed, tmp_path, really=seed < 103)
+    steps = [*CHANGES, *NO_CHANGES, *[Simulation.tick] * 3, *[Simulation.begin] * 2,
+             *[Simulation.end] * 2, Simulation.ask_by_hand, Simulation.crash]  # fmt: skip
+    for step in world.chance.choices(steps, k=25):
         step(world)
     world.settle()
     world.check()
     assert world.reads <= world.changes
+
+
+class KilledError(BaseException):
+    """Stands for the end of the process."""
+
+
+class MortalStore(FolderStore):
+    """A store whose process dies before it writes an intake's report."""
+
+    def put(self, key: str, data: bytes) -> ObjectInfo:
+        if key == INTAKE:
+            raise KilledError
+        return super().put(key, data)
+
+
+@pytest.mark.faults
+def test_records_that_the_report_does_not_know_are_collected_again(tmp_path: Path) -> None:
+    """As when the contract changed, and no upload: they alone would call for nothing."""
+    store = FolderStore(tmp_path)
+    store.put("incoming/a.csv", CONTENTS[0])
+    collect_records(store, STROKE)
+    assert look(store).changed == []
+    tombstone = erasure.fingerprint(rows.site_key(store), str(_PATIENTS["id"].iloc[0]))
+    erasure.add_tombstone(store, tombstone, [], START)
+    with pytest.raises(KilledError):
+        collect_records(MortalStore(tmp_path), STROKE, IntakeRules(max_quarantined=1))
+    found = look(store)
+    assert found.changed == [INTAKE]
+    asked = judge(Cursor(), Polled({"a": found}), no_runs, START).requests
+    assert [request.hospital for request in asked] == ["a"]
+    collect_records(store, STROKE)
+    assert look(store).changed == []
 
 
 def info(key: str, version: str, age: float) -> ObjectInfo:
@@ -256,6 +397,25 @@ def test_a_hospital_that_fails_is_named_and_takes_nobodys_turn() -> None:
     assert set(found.notes) == {"h0", "h3"}
     assert found.notes["h3"] == "cannot be looked at: AccessDeniedError: h3 lets nobody in"
     assert found.cursor.turn(names, ["h3"], START, 0).due == ("h1", "h2", "h4", "h0", "h3")
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("text", [b"\0SECRET", b"", b'{"uploads": [], "SECRET": 1}'])
+def test_a_report_that_cannot_be_read_stops_its_own_hospital_alone(
+    text: bytes, tmp_path: Path
+) -> None:
+    stores = {name: FolderStore(tmp_path / name) for name in ("a", "b", "c")}
+    for store in stores.values():
+        store.put("incoming/a.csv", CONTENTS[0])
+    stores["b"].put(INTAKE, text)
+    polled = poll(list(stores), lambda name: look(stores[name]), 10)
+    later = datetime.now(UTC) + timedelta(minutes=1)
+    found = judge(Cursor(), polled, no_runs, later)
+    assert [request.hospital for request in found.requests] == ["a", "c"]
+    assert set(found.notes) == {"b"}
+    assert "UnreadableDocumentError" in found.notes["b"]
+    assert "'records/intake.json' cannot be read as Intake" in found.notes["b"]
+    assert "SECRET" not in found.notes["b"]
 
 
 def test_who_had_no_turn_comes_first_and_who_left_the_consortium_not_at_all() -> None:

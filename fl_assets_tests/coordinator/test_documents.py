@@ -1,11 +1,11 @@
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
 
 from fl_assets.config import StrictModel
 from fl_assets.coordinator import documents
 from fl_assets.storage import FolderStore, ObjectNotFoundError
+from fl_assets.storage.documents import UnreadableDocumentError
 
 
 class Note(StrictModel):
@@ -35,5 +35,5 @@ def test_no_such_document(tmp_path: Path) -> None:
 def test_a_document_of_another_kind(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     documents.save(store, "a.json", Note(text="x", figures=()))
-    with pytest.raises(ValidationError):
+    with pytest.raises(UnreadableDocumentError):
         documents.load(store, "a.json", Other)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from fl_assets.coordinator.polling import poll
 from fl_assets.coordinator.readiness import HospitalState, hospital_state
 from fl_assets.settings import Settings
 from fl_assets.site import intake, partitions, profile
@@ -39,6 +42,19 @@ def test_a_blocked_intake_and_a_hospital_without_anything(world: Settings) -> No
     for key in (profile.MANIFEST, partitions.MANIFEST):
         store.delete(key)
     assert hospital_state(store) == HospitalState(hold="it has no partitions yet")
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("key", [intake.INTAKE, intake.MANIFEST, partitions.MANIFEST])
+def test_a_document_that_cannot_be_read_holds_back_its_hospital_by_name(
+    world: Settings, key: str
+) -> None:
+    world.site_store("hospital-a").put(key, b'{"SECRET": 1}')
+    names = world.consortium.hospital_names
+    found = poll(names, lambda name: hospital_state(world.site_store(name)), 10)
+    assert set(found.answers) == set(names) - {"hospital-a"}
+    assert f"{key!r} cannot be read" in found.failures["hospital-a"]
+    assert "SECRET" not in found.failures["hospital-a"]
 
 
 def block(store: SiteStore) -> None:

@@ -10,6 +10,7 @@ import pytest
 from fl_assets.consortium import RetrainingPolicy
 from fl_assets.coordinator.readiness import HospitalState
 from fl_assets.coordinator.retraining import Allowance, Trained, Verdict, decide
+from fl_assets.errors import FlAssetsError
 from fl_assets.federation.recipe import Recipe
 from fl_assets.learning.configs import LogisticRegressionConfig
 from fl_assets.privacy.configs import PrivacyConfig
@@ -136,6 +137,21 @@ def test_the_policy(case: str) -> None:
     given, train, why = CASES[case]
     found = verdict(**given)
     assert (found.train, found.why) == (train, why)
+
+
+def test_a_ledger_that_cannot_be_read_holds_back_who_would_spend_from_it_alone() -> None:
+    def damaged() -> float:
+        raise FlAssetsError("entry 3 was edited")
+
+    def judged(recipe: Recipe) -> Verdict:
+        allowances = {"a": Allowance(damaged, True)}
+        return decide(RetrainingPolicy(), recipe, {"a": A}, None, allowances, NOW)
+
+    assert judged(PLAIN).train
+    assert judged(PRIVATE).why == (
+        "dp waits: it has no model yet; the ledger of a cannot be read: entry 3 was edited"
+    )
+    assert not judged(PRIVATE).train
 
 
 def test_the_key_follows_the_data_and_the_recipe_and_nothing_else() -> None:

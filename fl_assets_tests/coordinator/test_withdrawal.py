@@ -16,6 +16,7 @@ from fl_assets.coordinator.lineage import open_registry, registered_versions
 from fl_assets.coordinator.prediction import score
 from fl_assets.coordinator.preprocessors import build_preprocessors
 from fl_assets.coordinator.promotion import promote
+from fl_assets.coordinator.status import consortium_status
 from fl_assets.coordinator.training import load_release, ready_sites, train
 from fl_assets.coordinator.withdrawal import (
     NotWithdrawnError,
@@ -31,6 +32,7 @@ from fl_assets.settings import Settings
 from fl_assets.site.profile import load_profile
 from fl_assets.site.receipts import load_receipts
 from fl_assets.tracking.models import CHAMPION, NoChampionError, input_example
+from fl_assets.tracking.runs import Tracking
 
 HOSPITAL = "hospital-c"
 
@@ -223,3 +225,40 @@ def test_models_that_saw_an_erased_patient_are_tagged_with_the_first_day(
     assert mark_erased(finished_world, HOSPITAL, later) == marked
     assert set(tags(finished_world, ERASED).values()) == {"2026-03-04"}
     assert mark_erased(finished_world, HOSPITAL, {"another": day}) == []
+
+
+def test_a_model_that_saw_an_erased_patient_is_not_promoted_and_the_champion_warned_of(
+    finished_world: Settings,
+) -> None:
+    promote(finished_world)
+    assert consortium_status(finished_world).warnings == ()
+    release = load_release(finished_world.coordinator_store(), "small-lr")
+    dealt = {release.hospitals[HOSPITAL].version: datetime(2026, 3, 4, tzinfo=UTC)}
+    for _ in range(2):
+        mark_erased(finished_world, HOSPITAL, dealt)
+
+    champion = open_registry(finished_world).alias(CHAMPION)
+    assert champion is not None
+    assert champion.description is not None
+    assert champion.description.count("who was erased on 2026-03-04") == 1
+    status = consortium_status(finished_world)
+    assert {r.erased_since for r in status.recipes if r.version} == {"2026-03-04"}
+    (warning,) = status.warnings
+    assert f"champion, version {champion.version}, was trained on data that held" in warning
+    decision = promote(finished_world)
+    assert [g.found for g in decision.gates if not g.passed] == ["erased on 2026-03-04"]
+    assert not decision.promoted
+    again = open_registry(finished_world).alias(CHAMPION)
+    assert again is not None
+    assert "| erased on 2026-03-04 | FAILED |" in str(again.description)
+
+
+def test_a_version_without_release_record_may_have_seen_an_erased_patient(
+    finished_world: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tracking, "read_text", lambda *_: None)
+    day = datetime(2026, 3, 4, tzinfo=UTC)
+    marked = mark_erased(finished_world, HOSPITAL, {"any": day})
+    assert len(marked) == len(open_registry(finished_world).versions()) > 0
+    assert set(tags(finished_world, ERASED).values()) == {"2026-03-04"}
+    assert mark_erased(finished_world, HOSPITAL, {}) == []

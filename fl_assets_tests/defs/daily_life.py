@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +23,15 @@ from fl_assets_tests.defs.dagster_server import SELECTOR, DagsterServer, environ
 
 REFRESHED = ("hospital_records", "hospital_partitions", "hospital_profile", "local_baseline")
 
-# The shipped one waits minutes before it declares a run dead.
-DAGSTER_YAML = {
-    "telemetry": {"enabled": False},
-    "nux": {"enabled": False},
-    "run_launcher": {"module": "fl_assets.defs.launcher", "class": "LocalRunLauncher"},
-    "run_monitoring": {"enabled": True, "poll_interval_seconds": 2, "start_timeout_seconds": 60},
-    "run_retries": {
-        "enabled": True,
-        "max_retries": 2,
-        "retry_on_asset_or_op_failure": False,
-    },
-    "concurrency": {"runs": {"max_concurrent_runs": 2}},
-}
-
 
 def set_dagster_yaml(settings: Settings) -> None:
-    """Write the instance's configuration."""
+    """Write the instance's configuration: the shipped one, but impatient."""
     folder = settings.home / "dagster"
     folder.mkdir(exist_ok=True)
-    (folder / "dagster.yaml").write_text(yaml.safe_dump(DAGSTER_YAML))
+    shipped = yaml.safe_load((resources.files("fl_assets.defs") / "dagster.yaml").read_text())
+    # The shipped one waits minutes before it declares a run dead.
+    monitoring = {"enabled": True, "poll_interval_seconds": 2, "start_timeout_seconds": 60}
+    (folder / "dagster.yaml").write_text(yaml.safe_dump(shipped | {"run_monitoring": monitoring}))
 
 
 def configure(settings: Settings, **changes: Any) -> None:
@@ -50,16 +40,21 @@ def configure(settings: Settings, **changes: Any) -> None:
     settings.consortium_file.write_text(yaml.safe_dump(config | changes))
 
 
-def fla_upload(settings: Settings, hospital: str, file: Path, patients: int, seed: int) -> None:
-    """Send made-up patients by ``fla upload``, which is all that a hospital does."""
-    cohort = settings.cohort
-    file.write_bytes(write_file(generate(cohort, patients, seed), cohort))
+def fla(settings: Settings, *arguments: str) -> None:
+    """Run ``fla`` in a process of its own; it must succeed."""
     subprocess.run(
-        [sys.executable, "-m", "fl_assets.cli", "upload", hospital, str(file), "--yes"],
+        [sys.executable, "-m", "fl_assets.cli", *arguments],
         env=environment_of(settings),
         check=True,
         capture_output=True,
     )
+
+
+def fla_upload(settings: Settings, hospital: str, file: Path, patients: int, seed: int) -> None:
+    """Send made-up patients by ``fla upload``, which is all that a hospital does."""
+    cohort = settings.cohort
+    file.write_bytes(write_file(generate(cohort, patients, seed), cohort))
+    fla(settings, "upload", hospital, str(file), "--yes")
 
 
 def materialisations(instance: dg.DagsterInstance, assets: Iterable[str]) -> Counter[str]:

@@ -21,6 +21,7 @@ from fl_assets_tests.defs.daily_life import (
     REFRESHED,
     candidate,
     configure,
+    fla,
     fla_upload,
     is_read,
     launch_backfill,
@@ -87,6 +88,28 @@ def test_from_an_upload_to_a_candidate_and_a_backfill_of_recipes(
         }
 
 
+def test_what_a_hospital_does_without_dagster_is_followed_once(
+    life: Settings, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    before = materialisations(instance, REFRESHED)
+    store = life.site_store("hospital-c")
+    upload = next(info for info in store.list("incoming/") if "simulated" in info.key)
+    patient = store.get(upload.key).splitlines()[1].split(b",")[0].decode()
+    fla(life, "erase", "hospital-c", patient, "--yes")
+    with dagster_dev(life, tmp_path / "dagster.log", sensor_seconds=1) as server:
+
+        def followed() -> bool | None:
+            made = materialisations(instance, REFRESHED) - before
+            return len(made) == len(REFRESHED) or None
+
+        wait_for(followed, "the baseline without the patient", 240)
+        wait_for(lambda: not unfinished(instance) or None, "the end of all runs")
+        sensor = "hospital_uploads_arrived"
+        wait_for(lambda: skip_reason(server, sensor) == "no new uploads" or None, "one more look")
+    made = materialisations(instance, REFRESHED) - before
+    assert made == {f"{asset}/hospital-c": 1 for asset in REFRESHED}
+
+
 @pytest.mark.faults
 def test_an_upload_and_a_backfill_outlive_a_killed_daemon_and_nothing_is_done_twice(
     life: Settings, instance: dg.DagsterInstance, tmp_path: Path
@@ -115,6 +138,9 @@ def test_an_upload_and_a_backfill_outlive_a_killed_daemon_and_nothing_is_done_tw
         assert wait_for_backfill(server, backfill) == "COMPLETED_SUCCESS"
         wait_for(lambda: is_read(life, "hospital-a", "dropped.csv"), "the upload's run", 240)
         wait_for(lambda: not unfinished(instance) or None, "the end of all runs")
+    # By this tag the queue keeps them apart, and the sensor knows them.
+    runs = instance.get_runs(dg.RunsFilter(tags={"dagster/backfill": backfill}))
+    assert {run.tags["dagster/partition"] for run in runs} == {"hospital-b", "hospital-c"}
     made = materialisations(instance, CHAIN) - before
     # The dropped rows were there before, so nothing need follow them.
     assert made == {"hospital_records/hospital-a": 1} | {

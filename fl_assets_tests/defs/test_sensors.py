@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import UTC, datetime
 
 import dagster as dg
 import yaml
 
-from fl_assets.definitions import build
 from fl_assets.defs.partitions import sync_hospitals
 from fl_assets.defs.resources import Platform
 from fl_assets.defs.sensors import hospital_roster
@@ -56,23 +54,3 @@ def test_an_unreadable_file_takes_no_hospital_away(world: Settings) -> None:
 
         assert isinstance(found, dg.SkipReason)
         assert "left as they are" in str(found.skip_message)
-
-
-def test_the_schedule_asks_for_every_recipe_once_a_month(world: Settings) -> None:
-    definitions = build(world)
-    schedule = definitions.resolve_schedule_def("monthly_retraining")
-
-    def requests_of(month: int) -> list[dg.RunRequest]:
-        context = dg.build_schedule_context(
-            scheduled_execution_time=datetime(2027, month, 1, 3, tzinfo=UTC),
-            repository_def=definitions.get_repository_def(),
-        )
-        return list(schedule.evaluate_tick(context).run_requests or [])
-
-    requests = [request for month in (1, 1, 2) for request in requests_of(month)]
-    keys = {(request.run_key, request.partition_key) for request in requests}
-    assert keys == {
-        (f"{recipe}:2027-{month}", recipe)
-        for recipe in ("small-lr", "small-mlp")
-        for month in ("01", "02")
-    }

@@ -68,9 +68,8 @@ Change = Callable[[dict[str, Any], dict[str, Any]], None]
 HOSPITALS = ("hospital-a", "hospital-b", "hospital-c")
 
 
-def stale_of(instance: dg.DagsterInstance, settings: Settings) -> set[str]:
+def stale_of(instance: dg.DagsterInstance, found: dg.Definitions) -> set[str]:
     """Every stale asset, a partitioned one by ``asset/partition``."""
-    found = build(settings)
     judge, graph = Staleness(instance, found), found.resolve_asset_graph()
     stale = set()
     for key in graph.get_all_asset_keys():
@@ -130,7 +129,7 @@ def test_a_change_marks_exactly_what_it_changes(
         consortium["cohort"] = "changed.yaml"
     file.write_text(yaml.safe_dump(consortium))
 
-    assert stale_of(instance, dataclasses.replace(finished_world)) == expected
+    assert stale_of(instance, build(dataclasses.replace(finished_world))) == expected
 
 
 def test_new_rows_of_one_hospital_mark_its_own_partition_alone(
@@ -141,4 +140,18 @@ def test_new_rows_of_one_hospital_mark_its_own_partition_alone(
     store.put(upload.key, b"".join(store.get(upload.key).splitlines(keepends=True)[:-9]))
     materialise(instance, build(finished_world), "hospital_records", "hospital-b")
 
-    assert stale_of(instance, finished_world) == {"hospital_partitions/hospital-b"}
+    assert stale_of(instance, build(finished_world)) == {"hospital_partitions/hospital-b"}
+
+
+def test_new_code_of_the_records_marks_their_partitions_alone(
+    finished_world: Settings, instance: dg.DagsterInstance
+) -> None:
+    def bumped(spec: dg.AssetSpec) -> dg.AssetSpec:
+        assert str(spec.code_version).startswith("2.")
+        return spec.replace_attributes(code_version=f"3{str(spec.code_version)[1:]}")
+
+    found = build(finished_world).map_resolved_asset_specs(
+        func=bumped, selection=dg.AssetSelection.assets("hospital_records")
+    )
+
+    assert stale_of(instance, found) == everywhere("hospital_records")

@@ -7,21 +7,35 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 import yaml
 
+from fl_assets.coordinator import arrivals
+from fl_assets.coordinator.chain import CHAIN, current_version
 from fl_assets.definitions import build
 from fl_assets.defs.partitions import sync_hospitals
 from fl_assets.defs.resources import Platform
 from fl_assets.settings import Settings
+from fl_assets.site.intake import BlockedUploadsError
+from fl_assets.site.tasks.base import perform
+from fl_assets.site.tasks.data import CollectRecords
 from fl_assets_tests.world import dagster_instance
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+def instance(world: Settings, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """Dagster's, which knows what the hospitals have."""
     with dagster_instance(tmp_path) as found:
+        for hospital in world.consortium.hospital_names:
+            for asset in CHAIN:
+                version = current_version(world.site_store(hospital), asset)
+                made = dg.AssetMaterialization(
+                    asset, partition=hospital, tags={"dagster/data_version": str(version)}
+                )
+                found.report_runless_asset_event(made)
         yield found
 
 
@@ -67,6 +81,24 @@ def launch(
         raise_on_error=False,
     )
     assert result.success == success
+
+
+def queued(
+    world: Settings, instance: dg.DagsterInstance, job: str | None, *assets: str, **tags: str
+) -> dg.DagsterRun:
+    """A run before its start that no sensor has asked for."""
+    definitions = build(world)
+    found = (
+        definitions.resolve_implicit_global_asset_job_def()
+        if job is None
+        else definitions.resolve_job_def(job)
+    )
+    return instance.create_run_for_job(
+        found,
+        asset_selection=frozenset(dg.AssetKey(asset) for asset in assets) or None,
+        tags={f"dagster/{name}": value for name, value in tags.items()},
+        status=dg.DagsterRunStatus.NOT_STARTED,
+    )
 
 
 def test_an_upload_is_one_run_of_that_hospital_with_its_name_and_cause(
@@ -150,18 +182,126 @@ def test_a_run_that_waits_in_the_queue_is_not_asked_for_again(
     sync_hospitals(instance, world.consortium)
     drop(world, "hospital-a", "new.csv")
     (request,) = tick(world, instance).run_requests or []
-    job = build(world).resolve_implicit_global_asset_job_def()
-    run = instance.create_run_for_job(
-        job, tags=dict(request.tags), status=dg.DagsterRunStatus.NOT_STARTED
-    )
+    run = queued(world, instance, None, "hospital_records", partition=str(request.partition_key))
 
     drop(world, "hospital-a", "another.csv")
     waiting = tick(world, instance)
-    assert message(waiting) == "hospital-a waits: its records are being collected"
+    assert message(waiting) == "hospital-a waits: a run of its data is under way"
 
     instance.report_run_failed(run)
     (again,) = tick(world, instance, waiting.cursor).run_requests or []
     assert again.tags["fl/uploads"] == "incoming/another.csv, incoming/new.csv"
+
+
+@pytest.mark.parametrize(
+    ("job", "assets", "tags"),
+    [
+        (None, ("hospital_records",), {"partition": "hospital-b", "backfill": "abcdefgh"}),
+        (None, ("hospital_partitions",), {"partition": "hospital-b"}),
+        ("refresh_hospital", (), {"partition": "hospital-b"}),
+        (
+            None,
+            ("hospital_records",),
+            {
+                "asset_partition_range_start": "hospital-a",
+                "asset_partition_range_end": "hospital-c",
+            },
+        ),
+    ],
+    ids=["backfill", "automation", "job", "range"],
+)
+def test_a_run_that_somebody_else_asked_for_is_not_doubled(
+    world: Settings,
+    instance: dg.DagsterInstance,
+    job: str | None,
+    assets: tuple[str, ...],
+    tags: dict[str, str],
+) -> None:
+    sync_hospitals(instance, world.consortium)
+    run = queued(world, instance, job, *assets, **tags)
+    for _ in range(25):
+        instance.report_run_failed(
+            queued(world, instance, None, "hospital_records", partition="hospital-b")
+        )
+    drop(world, "hospital-b", "new.csv")
+    waiting = tick(world, instance)
+    assert message(waiting) == "hospital-b waits: a run of its data is under way"
+
+    instance.report_run_failed(run)
+    (request,) = tick(world, instance, waiting.cursor).run_requests or []
+    assert request.partition_key == "hospital-b"
+
+
+def test_runs_of_other_hospitals_and_of_other_assets_hold_up_nobody(
+    world: Settings, instance: dg.DagsterInstance
+) -> None:
+    sync_hospitals(instance, world.consortium)
+    queued(world, instance, None, "hospital_records", partition="hospital-a")
+    queued(world, instance, None, "privacy_ledger", partition="hospital-b")
+    # A recipe may have a hospital's name.
+    queued(world, instance, None, "federated_model", partition="hospital-b")
+    drop(world, "hospital-b", "new.csv")
+
+    (request,) = tick(world, instance).run_requests or []
+
+    assert request.partition_key == "hospital-b"
+
+
+def test_a_run_that_ends_while_the_sensor_looks_is_not_doubled(
+    world: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync_hospitals(instance, world.consortium)
+    run = queued(world, instance, None, "hospital_records", partition="hospital-b")
+    look = arrivals.look
+
+    def look_while_it_ends(*arguments: Any) -> arrivals.Look:
+        found = look(*arguments)
+        if found.changed:
+            perform(world, "hospital-b", CollectRecords(run=run.run_id))
+            instance.report_run_canceled(run)
+        return found
+
+    drop(world, "hospital-b", "new.csv")
+    monkeypatch.setattr(arrivals, "look", look_while_it_ends)
+
+    assert message(tick(world, instance)) == "hospital-b waits: a run of its data is under way"
+
+
+def test_what_a_hospital_made_itself_is_asked_for_once(
+    world: Settings, instance: dg.DagsterInstance
+) -> None:
+    sync_hospitals(instance, world.consortium)
+    store, keys = world.site_store("hospital-b"), []
+    (upload,) = store.list("incoming/")
+    lines = store.get(upload.key).splitlines(keepends=True)
+    # The last state is the first one come back.
+    for rows in (20, 10, 20):
+        store.put(upload.key, b"".join(lines[: rows + 1]))
+        perform(world, "hospital-b", CollectRecords(run="the hospital itself"))
+        found = tick(world, instance)
+        (request,) = found.run_requests or []
+        assert request.asset_selection == [dg.AssetKey("hospital_records")]
+        assert request.tags["fl/uploads"] == "hospital_records, made without Dagster"
+        assert [r.run_key for r in tick(world, instance).run_requests or []] == [request.run_key]
+        keys.append(request.run_key)
+        launch(world, instance, request)
+        assert message(tick(world, instance, found.cursor)) == "no new uploads"
+    assert len(set(keys)) == 3
+
+
+def test_records_that_an_upload_blocks_are_not_asked_for(
+    world: Settings, instance: dg.DagsterInstance
+) -> None:
+    sync_hospitals(instance, world.consortium)
+    drop(world, "hospital-b", "new.csv", rows=5)
+    perform(world, "hospital-b", CollectRecords(run="the hospital itself"))
+    path = Path(world.home) / "sites" / "hospital-b" / "incoming" / "new.csv"
+    path.write_bytes(b"not;a;table\n1")
+    os.utime(path, (time.time() - 60,) * 2)
+    with pytest.raises(BlockedUploadsError):
+        perform(world, "hospital-b", CollectRecords(run="the hospital itself"))
+
+    assert message(tick(world, instance)) == "no new uploads"
 
 
 def test_an_unreadable_consortium_file_looks_at_nobody(

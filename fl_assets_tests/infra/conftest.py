@@ -126,7 +126,7 @@ def _left(url: str) -> dict[str, int]:
         for key in ask("kms", "list_keys", "Keys")
     ]
     return {
-        # No trails: the provider names one by its ARN; moto deletes by name, or says that it did.
+        # No trails: the provider names one by its ARN, and moto, which goes by names, keeps it.
         "buckets": len(ask("s3", "list_buckets", "Buckets")),
         "roles": len(ask("iam", "list_roles", "Roles")),
         "clusters": len(ask("eks", "list_clusters", "clusters")),

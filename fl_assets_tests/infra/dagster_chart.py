@@ -64,7 +64,10 @@ def dagster_yaml(values: dict[str, Any]) -> str:
         },
         "telemetry": values["telemetry"],
         "concurrency": {
-            "runs": {"max_concurrent_runs": values["concurrency"]["runs"]["maxConcurrentRuns"]}
+            "runs": {
+                "max_concurrent_runs": values["concurrency"]["runs"]["maxConcurrentRuns"],
+                "tag_concurrency_limits": values["concurrency"]["runs"]["tagConcurrencyLimits"],
+            }
         },
         **values["additionalInstanceConfig"],
     }

@@ -140,6 +140,9 @@ def test_dagster_accepts_the_file_that_the_values_lead_to(instance_ref):
 
     assert type(reference.run_launcher).__name__ == "K8sRunLauncher"
     assert type(reference.run_coordinator).__name__ == "QueuedRunCoordinator"
+    assert reference.run_coordinator.get_run_queue_config().tag_concurrency_limits == [
+        {"key": "dagster/partition", "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
+    ]
     assert type(reference.compute_log_manager).__name__ == "NoOpComputeLogManager"
     storages = (reference.run_storage_data, reference.event_storage_data)
     for storage in (*storages, reference.schedule_storage_data):

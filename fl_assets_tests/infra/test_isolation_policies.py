@@ -278,9 +278,15 @@ class TestTasks:
         assert simulator.allowed([request]) == [True]
 
     @pytest.mark.parametrize(
-        ("key", "expected"), [("runs/1/weights.npz", True), ("tasks/north/1/request.json", False)]
+        ("key", "expected"),
+        [
+            ("runs/1/weights.npz", True),
+            ("ledgers/north.json", True),
+            ("tasks/north/1/request.json", False),
+            ("releases/a.json", False),
+        ],
     )
-    def test_the_server_has_runs_alone(
+    def test_the_server_has_runs_and_what_it_witnesses_alone(
         self, simulator: Simulator, state: Applied, key: str, expected: bool
     ) -> None:
         requests = [

@@ -4,12 +4,13 @@ import hashlib
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fl_assets.site.egress import EgressEntry, EgressLog
-from fl_assets.storage import FolderStore
+from fl_assets.storage import FolderStore, ObjectExistsError, ObjectInfo
 from fl_assets.storage.base import StorageError
 
 
@@ -63,6 +64,37 @@ class BrokenStore:
         if self.broken:
             raise StorageError("disk full")
         return self._store.put_if_absent(key, data)
+
+
+@pytest.mark.faults
+def test_a_number_that_is_refused_to_both_of_two_is_tried_again(store: FolderStore) -> None:
+    """S3 may refuse a conditional put for another one that then fails as well (409)."""
+
+    class Conflicting(FolderStore):
+        refusals = 1
+
+        def put_if_absent(self, key: str, data: bytes) -> ObjectInfo:
+            if self.refusals:
+                self.refusals -= 1
+                raise ObjectExistsError(self.uri, key)
+            return super().put_if_absent(key, data)
+
+    log = EgressLog(Conflicting(Path(store.uri.removeprefix("file://"))))
+    log.release("update", "run", b"weights")
+    assert [info.key[-11:] for info in store.list()] == ["000000.json"]
+    assert log.damages() == []
+
+
+def test_reading_the_log_reads_every_entry_once(
+    store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, read = EgressLog(store), []
+    for number in range(3):
+        log.release("update", "run", b"", str(number))
+    monkeypatch.setattr(store, "get", lambda key: read.append(key) or FolderStore.get(store, key))
+    entries, problems = EgressLog(store).read()
+    assert ([entry.detail for entry in entries], problems) == (["0", "1", "2"], [])
+    assert len(read) == len(set(read)) == 3
 
 
 @pytest.mark.faults

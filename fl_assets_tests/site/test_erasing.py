@@ -5,8 +5,11 @@ from __future__ import annotations
 import gzip
 import io
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Barrier, Event
 
 import pandas as pd
 import pytest
@@ -21,7 +24,8 @@ from fl_assets.site.erasing import (
     UnknownPatientError,
     erase_patient,
 )
-from fl_assets.site.erasure import erased_partitions
+from fl_assets.site.erasure import erased_ids, erased_partitions, fingerprint
+from fl_assets.site.gathering import gather
 from fl_assets.site.intake import collect_records, load_manifest
 from fl_assets.site.receipts import load_receipts
 from fl_assets.storage import FolderStore, ObjectInfo
@@ -59,8 +63,8 @@ def text(stroke: CohortSpec) -> pd.DataFrame:
 
 
 def erase(store: FolderStore, spec: CohortSpec, patient: str = ID, rules=RULES):
-    def rebuild() -> None:
-        collect_records(store, spec, rules)
+    def rebuild(taken_out: Mapping[str, int]) -> None:
+        collect_records(store, spec, rules, taken_out=taken_out)
         partitions.build_partitions(store, spec, SPLIT)
 
     return erase_patient(store, spec, "hospital-a", patient, rebuild)
@@ -72,11 +76,11 @@ def build(store: FolderStore, spec: CohortSpec, rules=RULES) -> None:
 
 
 def everything(store: FolderStore) -> dict[tuple[str, str], bytes]:
-    """Every byte on the disk, unpacked, by file."""
+    """Every byte on the disk, unpacked, by file; but for who held a lock last."""
     root = Path(store.uri.removeprefix("file://"))
     found = {}
     for path in root.rglob("*"):
-        if path.is_file():
+        if path.is_file() and path.parent.name != ".locks":
             data = path.read_bytes()
             if data.startswith(b"\x1f\x8b"):
                 data = gzip.decompress(data)
@@ -289,3 +293,129 @@ def test_a_blocked_intake_leaves_the_erasure_open(
     store.delete("incoming/bad.csv")
     assert erase(store, stroke).receipt is not None
     assert who_holds(store) == []
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("changes", range(0, 30, 2))
+def test_rows_that_an_erasure_took_out_are_no_loss_that_blocks(
+    tmp_path: Path, stroke: CohortSpec, text: pd.DataFrame, changes: int
+) -> None:
+    """Also where most lines of a file were the patient's, and the first attempt was killed."""
+    store = FolderStore(tmp_path)
+    store.put("incoming/a.csv", text.head(9).to_csv(index=False).encode())
+    bare = text.iloc[[39, 30]].to_csv(index=False)
+    store.put("incoming/b.csv", bare.encode())
+    rules = IntakeRules(max_lost=0.1)
+    build(store, stroke, rules)
+    with suppress(KilledError):
+        erase(MortalStore(store, changes), stroke, rules=rules)  # type: ignore[arg-type]
+    erase(store, stroke, rules=rules)
+    assert who_holds(store) == []
+    assert load_manifest(store).rows == 10
+
+
+class Meanwhile:
+    """A store where something happens, once, right before an operation on a key."""
+
+    def __init__(self, store: FolderStore, operation: str, key: str, happens) -> None:
+        self._store, self._when, self._happens = store, (operation, key), happens
+
+    def __getattr__(self, name: str):
+        found = getattr(self._store, name)
+        if name != self._when[0]:
+            return found
+
+        def carry_out(*arguments):
+            if arguments[:1] == self._when[1:] and self._happens:
+                happens, self._happens = self._happens, None
+                happens()
+            return found(*arguments)
+
+        return carry_out
+
+
+@pytest.mark.parametrize("moment", ["open", "list", "put_file", "versions"])
+@pytest.mark.parametrize("also_patient", [False, True])
+def test_a_correction_that_comes_while_its_file_is_rewritten_is_neither_covered_nor_purged(
+    store: FolderStore, stroke: CohortSpec, text: pd.DataFrame, moment: str, also_patient: bool
+) -> None:
+    """At the look, between the look and our put, and after it."""
+    store.put("incoming/a.csv", text.to_csv(index=False).encode())
+    build(store, stroke)
+    correction = text.assign(age="33") if also_patient else text.head(39).assign(age="33")
+
+    def correct() -> None:
+        store.put("incoming/a.csv", correction.to_csv(index=False).encode())
+
+    done = erase(Meanwhile(store, moment, "incoming/a.csv", correct), stroke)  # type: ignore[arg-type]
+
+    assert done.receipt is not None
+    assert (
+        store.get("incoming/a.csv") == text.head(39).assign(age="33").to_csv(index=False).encode()
+    )
+    records = rows.read_rows(store, load_manifest(store).key)
+    assert (len(records), set(records["age"])) == (39, {33.0})
+    assert who_holds(store) == []
+
+
+def test_an_upload_with_the_patient_that_comes_after_all_was_rewritten_leaves_no_receipt(
+    store: FolderStore, stroke: CohortSpec, text: pd.DataFrame
+) -> None:
+    store.put("incoming/a.csv", text.to_csv(index=False).encode())
+    build(store, stroke)
+
+    def arrive() -> None:
+        store.put("incoming/late.csv", text.to_csv(index=False).encode())
+
+    late = Meanwhile(store, "purge", "incoming/a.csv", arrive)
+    with pytest.raises(ErasureIncompleteError, match=r"meanwhile holds .*\(incoming/late\.csv\)"):
+        erase(late, stroke)  # type: ignore[arg-type]
+    assert load_receipts(store) == []
+    assert erase(store, stroke).receipt is not None
+    assert who_holds(store) == []
+
+
+def test_an_erasure_waits_for_an_intake_that_has_read_the_rows_already(
+    store: FolderStore, stroke: CohortSpec, text: pd.DataFrame
+) -> None:
+    store.put("incoming/a.csv", text.to_csv(index=False).encode())
+    has_read, may_go_on = Event(), Event()
+
+    @contextmanager
+    def slow(*arguments):
+        with gather(*arguments) as gathered:
+            has_read.set()
+            assert may_go_on.wait(60)
+            yield gathered
+
+    with ThreadPoolExecutor(2) as pool:
+        intake = pool.submit(collect_records, store, stroke, RULES, slow)
+        assert has_read.wait(60)
+        other = FolderStore(Path(store.uri.removeprefix("file://")))
+        erasing = pool.submit(erase, other, stroke)
+        assert not wait([erasing], timeout=0.5).done
+        assert erased_ids(store) == frozenset()
+        may_go_on.set()
+        assert intake.result().rows == 40
+        assert erasing.result().receipt is not None
+    assert load_manifest(store).rows == 39
+    assert who_holds(store) == []
+
+
+def test_two_erasures_at_once_both_count(
+    store: FolderStore, stroke: CohortSpec, text: pd.DataFrame
+) -> None:
+    store.put("incoming/a.csv", text.to_csv(index=False).encode())
+    build(store, stroke)
+    both = [ID, str(text.loc[7, "id"])]
+    barrier = Barrier(2)
+
+    def erase_one(patient: str):
+        barrier.wait()
+        return erase(store, stroke, patient)
+
+    with ThreadPoolExecutor(2) as pool:
+        receipts = [done.receipt for done in pool.map(erase_one, both)]
+    assert None not in receipts
+    assert erased_ids(store) == {fingerprint(rows.site_key(store), patient) for patient in both}
+    assert load_manifest(store).rows == 38

@@ -4,9 +4,12 @@ import itertools
 import os
 import random
 import tempfile
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from threading import Event
 
 import pandas as pd
 import pytest
@@ -32,6 +35,7 @@ from fl_assets.site.intake import (
 from fl_assets.site.runs import SortedRuns
 from fl_assets.site.uploads import ERASED
 from fl_assets.storage import FolderStore, ObjectNotFoundError, StorageError
+from fl_assets.storage.locks import Held, LockLostError
 from fl_assets_tests.damage import (
     EDITS,
     REFUSED,
@@ -41,7 +45,7 @@ from fl_assets_tests.damage import (
     good_lines,
     is_row,
 )
-from fl_assets_tests.fuzz import fuzzed
+from fl_assets_tests.fuzz import fuzzed, hardly_damaged
 from fl_assets_tests.site.conftest import store_with_key
 
 ANYTHING = IntakeRules(max_quarantined=1)
@@ -395,16 +399,59 @@ def test_no_row_is_left_in_a_temporary_folder(
     assert list(temporary.iterdir()) == []
 
 
+def test_two_intakes_at_once_lose_no_row(
+    store: FolderStore, stroke: CohortSpec, text: pd.DataFrame
+) -> None:
+    """The first has listed the uploads before a further one came; the second sees all."""
+    arrive(store, "a.csv", text.iloc[:25], 1)
+    has_read, may_go_on = Event(), Event()
+
+    @contextmanager
+    def slow(*arguments):
+        with gathering.gather(*arguments) as gathered:
+            has_read.set()
+            assert may_go_on.wait(60)
+            yield gathered
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(collect_records, store, stroke, ANYTHING, slow)
+        assert has_read.wait(60)
+        arrive(store, "c.csv", text.iloc[25:40], 2)
+        other = FolderStore(Path(store.uri.removeprefix("file://")))
+        second = pool.submit(collect_records, other, stroke)
+        # It would be done by now, and the first would put fewer rows in its place.
+        assert not wait([second], timeout=0.5).done
+        may_go_on.set()
+        assert (first.result().rows, second.result().rows) == (25, 40)
+    assert load_manifest(store) == second.result()
+    assert load_intake(store).records == second.result().version
+    assert len(records(store)) == 40
+
+
+def test_an_intake_that_lost_its_lock_publishes_nothing(
+    store: FolderStore, stroke: CohortSpec, text: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrive(store, "a.csv", text, 1)
+
+    def lost() -> None:
+        raise LockLostError(store.uri, "rows")
+
+    monkeypatch.setattr(FolderStore, "lock", lambda *_: nullcontext(Held(lost)))
+    with pytest.raises(LockLostError):
+        collect_records(store, stroke)
+    assert everything(store, "records/") == {}
+
+
 def test_a_hundred_damaged_uploads(
-    store: FolderStore, stroke: CohortSpec, text: pd.DataFrame, lines: list[str]
+    store: FolderStore, stroke: CohortSpec, text: pd.DataFrame
 ) -> None:
     """None is let in unseen: each is reported with its cause, and the old version stays current."""
     arrive(store, "good.csv", text, 0)
-    arrive(store, "hit.csv", as_file(lines), 1)
+    whole = as_file(good_lines(stroke, 40, 3))
+    arrive(store, "hit.csv", whole, 1)
     first = collect_records(store, stroke)
     before = everything(store, "records/") | everything(store, "partitions/")
     draw = random.Random(20)
-    whole = as_file(good_lines(stroke, 40, 3))
     for number in range(100):
         damage = fuzzed(whole, draw)
         arrive(store, "hit.csv", damage, 2 + number)
@@ -416,7 +463,9 @@ def test_a_hundred_damaged_uploads(
         assert good == first.uploads[0]
         assert found.blocked["incoming/hit.csv"]
         assert hit.rows_in == hit.accepted + hit.quarantined + hit.duplicates
-        if hit.refused is None:
+        if hit.refused is None and "are missing, more than 50%" in found.blocked[hit.key]:
+            assert 0 < hit.rows_in < 20
+        elif hit.refused is None:
             assert hit.rows_in > 0
             assert sum(hit.reasons.values()) >= hit.quarantined > hit.rows_in / 5
         assert load_manifest(store) == first
@@ -424,6 +473,40 @@ def test_a_hundred_damaged_uploads(
         assert now.keys() == before.keys()
         del now["records/intake.json"]
         assert now.items() <= before.items()
+
+
+def test_a_hundred_hardly_damaged_uploads(store: FolderStore, stroke: CohortSpec) -> None:
+    """One bad row blocks nothing; it is held back with its cause, and no other is lost."""
+    whole = as_file(good_lines(stroke, 40, 3))
+    arrive(store, "hit.csv", whole, 1)
+    collect_records(store, stroke)
+    draw = random.Random(21)
+    for number in range(100):
+        arrive(store, "hit.csv", hardly_damaged(whole, draw), 2 + number)
+        (hit,) = collect_records(store, stroke).uploads
+        assert (hit.rows_in, hit.accepted, hit.quarantined) == (40, 39, 1)
+        assert sum(hit.reasons.values()) >= 1
+
+
+def test_an_upload_that_lost_most_of_its_rows_blocks_until_it_is_whole_or_deleted(
+    store: FolderStore, stroke: CohortSpec, text: pd.DataFrame
+) -> None:
+    arrive(store, "a.csv", text, 1)
+    first = collect_records(store, stroke)
+    arrive(store, "a.csv", text.iloc[:30], 2)
+    assert collect_records(store, stroke).rows == 30
+    arrive(store, "a.csv", text, 3)
+    assert collect_records(store, stroke).version == first.version
+    arrive(store, "a.csv", text.iloc[:29], 4)
+    with pytest.raises(BlockedUploadsError, match=r"31 of the 60 rows .* missing, more than 50%"):
+        collect_records(store, stroke)
+    assert load_manifest(store).version == load_intake(store).records == first.version
+    assert not has_new_uploads(store)
+    assert collect_records(store, stroke, IntakeRules(max_lost=0.6)).rows == 29
+    arrive(store, "a.csv", text.iloc[:2], 5)
+    arrive(store, "b.csv", text.iloc[:9], 6)
+    store.delete("incoming/a.csv")
+    assert collect_records(store, stroke).rows == 9
 
 
 def test_no_value_is_in_the_manifest(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, get_args
@@ -31,7 +32,7 @@ from fl_assets.site.model_data import ModelData
 from fl_assets.site.shadows import ShadowPlan
 from fl_assets.site.tasks import data, models, wire
 from fl_assets.site.tasks.base import Request, answer_type, perform
-from fl_assets.storage import ObjectNotFoundError
+from fl_assets.storage import ObjectNotFoundError, StorageError
 
 ID = "0123456789abcdef" * 2
 ME = "hospital-a"
@@ -234,6 +235,7 @@ class TestLogs:
             perform(world, ME, request.model_copy(update={"run": f"run-{request.task}"}))
         # Manifests that are the same again are no news.
         assert [(entry.kind, entry.run) for entry in log.entries()[before:]] == [
+            ("partitions", "run-verify"),
             ("profile", "run-profile"),
             ("ledger", "run-ledger"),
             ("evaluation", "run-baseline"),
@@ -242,6 +244,43 @@ class TestLogs:
             ("evaluation", "run-compare"),
             ("audit", "run-audit"),
         ]
+
+    def test_new_records_and_partitions_are_found_by_the_run_that_made_them(
+        self, world: Settings
+    ) -> None:
+        store = world.site_store(ME)
+        (upload,) = store.list("incoming/")
+        lines = store.get(upload.key).splitlines(keepends=True)
+        store.put(upload.key, b"".join(lines[:-1]))
+        perform(world, ME, data.CollectRecords(run="run-1"))
+        perform(world, ME, data.BuildPartitions(run="run-2"))
+        found = [(e.kind, e.detail) for e in EgressLog(store).entries() if e.run == "run-1"]
+        assert found == [("records", "records/manifest.json"), ("records", "records/intake.json")]
+        found = [(e.kind, e.detail) for e in EgressLog(store).entries() if e.run == "run-2"]
+        assert found == [("partitions", "partitions/manifest.json")]
+
+    def test_why_a_task_failed_is_written_down_before_it_is_told(self, world: Settings) -> None:
+        store = world.site_store(ME)
+        store.delete("partitions/manifest.json")
+        put(world, data.BuildProfile(run="run-9"))
+        with pytest.raises(ObjectNotFoundError):
+            wire.answer(world, ME, ID)
+        sent = world.coordinator_store().get(wire.answer_key(ME, ID))
+        (entry,) = [e for e in EgressLog(store).entries() if e.run == "run-9"]
+        assert (entry.kind, entry.detail) == ("failure", f"task {ID}")
+        assert entry.sha256 == hashlib.sha256(sent).hexdigest()
+
+    def test_what_cannot_be_written_down_is_not_told(
+        self, world: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object) -> None:
+            raise StorageError("disk full")
+
+        put(world, data.VerifyPartitions(run="r"))
+        monkeypatch.setattr(EgressLog, "release", fail)
+        with pytest.raises(StorageError, match="disk full"):
+            wire.answer(world, ME, ID)
+        assert not world.coordinator_store().exists(wire.answer_key(ME, ID))
 
     def test_the_ledger_must_hold_what_the_coordinator_saw(self, world: Settings) -> None:
         seen = LedgerHead(sequence=3, digest="0" * 64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -64,11 +64,14 @@ class FencedStore:
     def delete(self, key: str) -> None:
         self._deny(f"delete {key}")
 
-    def purge(self, key: str, keep: str | None = None) -> int:
+    def purge(self, key: str, versions: Collection[str] | None = None) -> int:
         self._deny(f"purge {key}")
 
     def discard_unfinished(self) -> int:
         self._deny("discard what is unfinished")
+
+    def lock(self, name: str, wait: float | None = None) -> NoReturn:
+        self._deny(f"take lock {name}")
 
     def _check_listing(self, prefix: str) -> None:
         if not _matches(prefix, ("incoming/*", *MANIFESTS)):

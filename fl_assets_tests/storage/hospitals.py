@@ -34,6 +34,7 @@ OBJECTS = {
     "profile/1.json": b"{}",
     "egress/000000.json": b"{}",
     "ledger/000000.json": b"{}",
+    "ledger-anchor.json": b"{}",
 }
 ROWS = {
     "incoming/upload.csv": b"rows",
@@ -42,6 +43,7 @@ ROWS = {
     "quarantine/1.parquet": b"rows",
     "keys/site.key": b"secret",
     "personal/run.npz": b"model",
+    "answers/run/1.npz": b"noised update",
 }
 
 
@@ -80,22 +82,37 @@ def role_arn(name: str) -> str:
 
 def hospitals_of_moto(server: S3Server, folder: Path) -> Hospitals:
     """Make the consortium on moto: a user per process, and a role that only one user may take."""
+    identities = identities_on_moto(server)
+    for name in NAMES:
+        _fill(server, name, "")
+    settings = _settings(folder, "s3://bucket-of-{hospital}", f"role: {role_arn('{hospital}')}")
+    return Hospitals(server, settings, "", identities)
+
+
+def identities_on_moto(server: S3Server, *others: str) -> dict[str, dict[str, str]]:
+    """Make an empty bucket, a role and a user per hospital, and the coordinator's user.
+
+    Args:
+        server: moto.
+        others: users who may take every role, besides the hospital's own.
+
+    Returns:
+        AWS variables of each user.
+    """
     iam = server.client("iam")
     identities = {}
+    policy = _without_conditions(_union([coordinator_policy(bucket(name)) for name in NAMES]))
+    identities[COORDINATOR] = _user(iam, COORDINATOR, policy)
     for name in NAMES:
         server.make_bucket(bucket(name))
-        _fill(server, name, "")
         take = {"Effect": "Allow", "Action": "sts:AssumeRole", "Resource": role_arn(name)}
         identities[name] = _user(iam, name, {"Version": "2012-10-17", "Statement": [take]})
-        principal = {"AWS": f"arn:aws:iam::{ACCOUNT}:user/{name}"}
-        trust = {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}
+        users = [f"arn:aws:iam::{ACCOUNT}:user/{user}" for user in (name, *others)]
+        trust = {"Effect": "Allow", "Principal": {"AWS": users}, "Action": "sts:AssumeRole"}
         document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
         iam.create_role(RoleName=name, AssumeRolePolicyDocument=document)
         give(iam, name, hospital_policy(bucket(name)))
-    policy = _without_conditions(_union([coordinator_policy(bucket(name)) for name in NAMES]))
-    identities[COORDINATOR] = _user(iam, COORDINATOR, policy)
-    settings = _settings(folder, "s3://bucket-of-{hospital}", f"role: {role_arn('{hospital}')}")
-    return Hospitals(server, settings, "", identities)
+    return identities
 
 
 @contextmanager

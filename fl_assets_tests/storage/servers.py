@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Event, Thread
 from urllib.parse import parse_qs, urlsplit
 
 
@@ -162,3 +162,37 @@ def short_sessions(target: str, saw: Callable[[bytes], None]) -> Iterator[str]:
 
     with serving(Short) as url:
         yield url
+
+
+@contextmanager
+def stalling_proxy(target: str, part: int, stalled: Event, requests: list[str]) -> Iterator[str]:
+    """A proxy that swallows the first upload of a part, and lets its sender wait for the answer.
+
+    Args:
+        target: URL to forward to.
+        part: number in a multipart upload.
+        stalled: set when it has come.
+        requests: method and query of every request.
+    """
+    over = Event()
+
+    class Stalling(Handler):
+        def handle_any(self) -> None:
+            query, body = urlsplit(self.path).query, self.body()
+            requests.append(f"{self.command} {query}")
+            if not stalled.is_set() and f"partNumber={part}" in query.split("&"):
+                stalled.set()
+                over.wait()
+                return
+            upstream = HTTPConnection(urlsplit(target).netloc)
+            upstream.request(self.command, self.path, body, dict(self.headers.items()))
+            response = upstream.getresponse()
+            answer = response.read()
+            upstream.close()
+            self.answer(response.status, answer, dict(response.getheaders()))
+
+    with serving(Stalling) as url:
+        try:
+            yield url
+        finally:
+            over.set()

@@ -216,18 +216,27 @@ class TestSiteStore:
         assert store.purge("a") == 1
         assert store.history() == []
 
-    @pytest.mark.parametrize("deleted", [False, True], ids=["current", "deleted"])
-    @pytest.mark.parametrize("keep", [0, 1, 2])
-    def test_purge_can_keep_a_version(self, store: SiteStore, keep: int, deleted: bool) -> None:
+    @pytest.mark.parametrize("gone", [{0}, {1}, {2}, {0, 2}, {1, 2}])
+    def test_purge_can_take_some_versions_and_leave_what_came_meanwhile(
+        self, store: SiteStore, gone: set[int]
+    ) -> None:
         versions = [store.put("a", data).version for data in (b"0", b"1", b"2")]
-        if deleted:
-            store.delete("a")
-        assert store.purge("a", keep=versions[keep]) == 2
-        assert [info.version for info in store.versions("a")] == [versions[keep]]
-        assert store.get("a") == str(keep).encode()
-        with pytest.raises(ObjectNotFoundError, match="version"):
-            store.purge("a", keep=versions[keep - 1])
-        assert store.get("a") == str(keep).encode()
+        doomed = {versions[n] for n in gone}
+        left = [n for n in (2, 1, 0) if n not in gone]
+        assert store.purge("a", {*doomed, "no such version"}) == len(gone)
+        assert [info.version for info in store.versions("a")] == [versions[n] for n in left]
+        assert store.get("a") == str(left[0]).encode()
+        assert store.purge("a", doomed) == 0
+
+    def test_purge_of_some_versions_leaves_a_deleted_key_deleted(self, store: SiteStore) -> None:
+        versions = [store.put("a", data).version for data in (b"0", b"1")]
+        store.delete("a")
+        assert store.purge("a", versions[1:]) == 1
+        assert not store.exists("a")
+        assert [info.version for info in store.versions("a")] == versions[:1]
+        assert store.purge("a", versions) == 1
+        assert store.history() == []
+        assert store.put_if_absent("a", b"new").key == "a"
 
     def test_history_has_deleted_keys_too(self, store: SiteStore) -> None:
         assert store.history() == []

@@ -8,13 +8,14 @@ actions and resources of the policies in :mod:`fl_assets.storage.policies`.
 
 from __future__ import annotations
 
+import fnmatch
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fl_assets.storage import ObjectNotFoundError, SiteStore, multipart, open_store
+from fl_assets.storage import ObjectNotFoundError, SiteStore, multipart, open_store, policies
 from fl_assets.storage.base import AccessDeniedError
 from fl_assets.storage.policies import hospital_policy, task_policy
 from fl_assets.storage.s3_client import make_client
@@ -100,6 +101,12 @@ def test_the_coordinator_sees_uploads_and_reads_manifests_and_no_row(
                 assert not allowed(store.delete, key)
 
 
+def test_every_pattern_of_the_policies_is_tried() -> None:
+    for patterns, keys in ((policies.ROWS, ROWS), (policies.MANIFESTS, OBJECTS)):
+        for pattern in patterns:
+            assert fnmatch.filter(keys, pattern), pattern
+
+
 def test_the_coordinator_lists_nothing_but_uploads(web_hospitals: WebHospitals) -> None:
     with web_hospitals.consortium.acting(COORDINATOR) as settings:
         store = settings.listing_store(NAMES[0])
@@ -134,6 +141,8 @@ def exercise(store: SiteStore, file: Path, other: Path) -> None:
     # Takes up the second, for which the first was aborted.
     store.put_file("incoming/large.csv", other)
     assert store.purge("incoming/large.csv") == 1
+    with store.lock("rows") as held:
+        held.check()
 
 
 @pytest.fixture

@@ -76,6 +76,19 @@ def test_a_message_comes_again_until_it_is_deleted(sqs: Any, url: str) -> None:
     assert queue.receive(5) == []
 
 
+def test_all_servers_of_the_queue_are_asked() -> None:
+    """A short poll (of 0 s) asks a part of them, and misses what waits at the others."""
+    asked = []
+
+    class Queue:
+        def receive_message(self, **arguments: Any) -> dict[str, Any]:
+            asked.append(arguments["WaitTimeSeconds"])
+            return {}
+
+    assert UploadQueue("https://sqs.test/uploads", Queue()).receive() == []
+    assert asked == [1]
+
+
 def test_a_queue_that_is_not_there_is_a_clear_error(sqs: Any, url: str) -> None:
     with pytest.raises(StorageError, match="no-such-queue"):
         UploadQueue(f"{url}-no-such-queue", sqs).receive(1)

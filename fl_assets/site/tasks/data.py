@@ -28,7 +28,9 @@ class CollectRecords(Request[RecordsManifest]):
     def perform(self, site: Site) -> RecordsManifest:
         """As :func:`fl_assets.site.intake.collect_records`."""
         engine = intake_engine(site.settings, site.hospital)
-        return intake.collect_records(site.store, site.cohort, site.consortium.intake, engine)
+        return intake.collect_records(
+            site.store, site.cohort, site.consortium.intake, engine, self.run
+        )
 
 
 class BuildPartitions(Request[PartitionManifest]):
@@ -38,7 +40,7 @@ class BuildPartitions(Request[PartitionManifest]):
 
     def perform(self, site: Site) -> PartitionManifest:
         """As :func:`fl_assets.site.partitions.build_partitions`."""
-        return partitions.build_partitions(site.store, site.cohort, site.consortium.split)
+        return partitions.build_partitions(site.store, site.cohort, site.consortium.split, self.run)
 
 
 class Verification(StrictModel):
@@ -54,7 +56,10 @@ class VerifyPartitions(Request[Verification]):
 
     def perform(self, site: Site) -> Verification:
         """As :func:`fl_assets.site.partitions.verify`."""
-        return Verification(problems=tuple(partitions.verify(site.store, site.cohort)))
+        found = Verification(problems=tuple(partitions.verify(site.store, site.cohort)))
+        log = EgressLog(site.store)
+        log.release("partitions", self.run, found.model_dump_json().encode(), "verification")
+        return found
 
 
 class BuildProfile(Request[HospitalProfile]):

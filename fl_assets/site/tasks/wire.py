@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError, model_validator
 from fl_assets.config import StrictModel
 from fl_assets.errors import BadDataError, FlAssetsError
 from fl_assets.settings import Settings
+from fl_assets.site.egress import EgressLog
 from fl_assets.site.tasks.base import Answer, Request, answer_type, perform
 from fl_assets.site.tasks.data import DataRequest
 from fl_assets.storage import SiteStore, StorageError
@@ -131,13 +132,17 @@ def answer(settings: Settings, hospital: str, task: str) -> None:
     if not _ID.fullmatch(task):
         raise BadRequestError("the id of a task has 32 hexadecimal digits: this one was mistyped")
     store, key = settings.coordinator_store(), answer_key(hospital, task)
+    run = f"task {task}"
     try:
         request = _load(store, request_key(hospital, task))
+        run = request.run
         found = perform(settings, hospital, request)
     except FlAssetsError as error:
-        # The error matters more than that it cannot be told.
+        reply = Reply(failure=Failure.of(error)).model_dump_json().encode()
+        # The error matters more than that it cannot be told, or not be written down first.
         with suppress(StorageError):
-            store.put(key, Reply(failure=Failure.of(error)).model_dump_json().encode())
+            log = EgressLog(settings.site_store(hospital))
+            store.put(key, log.release("failure", run, reply, f"task {task}"))
         raise
     store.put(key, _reply_to(request)(answer=found).model_dump_json().encode())
 

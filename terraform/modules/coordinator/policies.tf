@@ -2,9 +2,10 @@ locals {
   store = "arn:aws:s3:::${local.bucket_names.coordinator}"
 
   # What fl_assets' S3Store asks of a bucket, as in fl_assets/storage/policies.py: the coordinator in
-  # its whole store, the server of a training under runs/.
+  # its whole store, the server of a training under runs/ and, as a witness of what hospitals say of
+  # their ledgers, under ledgers/.
   storing = {
-    for name, prefix in { coordinator = "", server = "runs/" } : name => concat(
+    for name, prefixes in { coordinator = [""], server = ["runs/", "ledgers/"] } : name => concat(
       [
         {
           Sid       = "Bucket"
@@ -18,7 +19,7 @@ locals {
           Effect    = "Allow"
           Action    = ["s3:ListBucket", "s3:ListBucketVersions"]
           Resource  = [local.store]
-          Condition = prefix == "" ? null : { StringLike = { "s3:prefix" = ["${prefix}*"] } }
+          Condition = name == "coordinator" ? null : { StringLike = { "s3:prefix" = [for each in prefixes : "${each}*"] } }
         },
         # AWS knows no prefix of this action.
         {
@@ -40,7 +41,7 @@ locals {
             "s3:AbortMultipartUpload",
             "s3:ListMultipartUploadParts",
           ]
-          Resource  = ["${local.store}/${prefix}*"]
+          Resource  = [for each in prefixes : "${local.store}/${each}*"]
           Condition = null
         },
         {
