@@ -140,7 +140,8 @@ def test_dagster_accepts_the_file_that_the_values_lead_to(instance_ref):
 
     assert type(reference.run_launcher).__name__ == "K8sRunLauncher"
     assert type(reference.run_coordinator).__name__ == "QueuedRunCoordinator"
-    assert reference.run_coordinator.get_run_queue_config().tag_concurrency_limits == [
+    # The coordinator's own settings are silent on it: the instance's are laid over them.
+    assert reference.settings["concurrency"]["runs"]["tag_concurrency_limits"] == [
         {"key": "dagster/partition", "value": {"applyLimitPerUniqueValue": True}, "limit": 1}
     ]
     assert type(reference.compute_log_manager).__name__ == "NoOpComputeLogManager"
