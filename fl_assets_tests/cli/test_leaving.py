@@ -93,13 +93,19 @@ def test_all_data_go_but_the_evidence(
         "receipts",
         "keys",
         ".lock",
+        ".locks",
         ".versions",
+        "answers",
     }
+    # Of the run that was under way the mark that it is closed.
+    marks = [path for path in on_disk(world, HOSPITAL) if path.parts[0] == "answers"]
+    assert [path.as_posix() for path in marks] == ["answers/r1/closed"]
     assert {p.parts[1] for p in on_disk(world, HOSPITAL) if p.parts[0] == ".versions"} <= {
         "ledger-anchor.json"
     }
     assert len(EgressLog(store).entries()) == log
-    assert len(Ledger(store, HOSPITAL).entries()) == entries
+    *before, last = Ledger(store, HOSPITAL).entries()
+    assert (len(before), last.act.kind) == (entries, "settle")
     assert fla("verify-ledger", HOSPITAL).code == 0
 
 

@@ -21,6 +21,7 @@ from fl_assets.storage import ObjectNotFoundError
 from fl_assets_tests.cluster.fakekube import FakeKube
 from fl_assets_tests.cluster.installed import IMAGES, installed, prepare
 from fl_assets_tests.site.test_tasks import a_model, all_requests
+from fl_assets_tests.site.unforeseen import QUOTED, unforeseen
 from fl_assets_tests.storage.fenced import fenced
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
@@ -102,10 +103,10 @@ def test_an_error_in_the_hospitals_words(sites: Sites, settings: Settings) -> No
 
 
 def test_an_unforeseen_error_by_its_type_alone(sites: Sites, settings: Settings) -> None:
-    settings.site_store(ME).put("partitions/manifest.json", b'{"patient": "Ann Smith"}')
-    with pytest.raises(SiteJobError, match="unforeseen ValidationError") as caught:
+    unforeseen(settings.site_store(ME))
+    with pytest.raises(SiteJobError, match="unforeseen KeyError") as caught:
         sites.ask(ME, BuildProfile(run="r"))
-    assert "Ann" not in str(caught.value)
+    assert QUOTED not in str(caught.value)
 
 
 def test_a_run_that_is_cancelled_leaves_nothing(

@@ -14,7 +14,6 @@ import yaml
 import fl_assets
 from fl_assets.cluster import site_jobs
 from fl_assets.cluster.site_jobs import SiteJobError
-from fl_assets.coordinator.arrivals import look
 from fl_assets.coordinator.audit import audit_release, load_audit
 from fl_assets.coordinator.budget import open_ledger
 from fl_assets.coordinator.comparison import compare
@@ -37,6 +36,7 @@ from fl_assets.federation.runtimes.base import NoImageError
 from fl_assets.privacy.ledger_chain import LedgerDamagedError
 from fl_assets.settings import Settings
 from fl_assets.site.egress import EgressLog
+from fl_assets.site.intake import new_uploads
 from fl_assets.site.partitions import load_manifest
 from fl_assets.site.profile import load_profile
 from fl_assets.site.tasks import wire
@@ -64,6 +64,7 @@ def test_who_opens_a_hospitals_store_with_the_hospitals_rights() -> None:
     assert callers("site_store") == {
         # A hospital's own code, and rows of simulated hospitals put together.
         "site/tasks/base.py",
+        "site/tasks/wire.py",
         "site/pooling.py",
         # What a hospital runs itself: upload, quarantine; erase, delete-data; settle; doctor.
         "cli/uploads.py",
@@ -153,7 +154,7 @@ def test_all_that_the_coordinator_does_with_its_own_rights_alone(
     for name in names:
         listing = settings.listing_store(name)
         assert hospital_state(listing).hold is None
-        assert look(listing).changed == []
+        assert new_uploads(listing) == []
         assert EgressLog(listing).damages() == []
         assert open_ledger(settings, name).entries()
     profiles = {name: load_profile(settings.listing_store(name)) for name in names}

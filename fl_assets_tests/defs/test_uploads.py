@@ -267,6 +267,12 @@ def test_a_run_that_ends_while_the_sensor_looks_is_not_doubled(
     assert message(tick(world, instance)) == "hospital-b waits: a run of its data is under way"
 
 
+def with_losses_allowed(world: Settings) -> Settings:
+    config = yaml.safe_load(world.consortium_file.read_text())
+    world.consortium_file.write_text(yaml.safe_dump(config | {"intake": {"max_lost": 1}}))
+    return dataclasses.replace(world)
+
+
 def test_what_a_hospital_made_itself_is_asked_for_once(
     world: Settings, instance: dg.DagsterInstance
 ) -> None:
@@ -274,6 +280,7 @@ def test_what_a_hospital_made_itself_is_asked_for_once(
     store, keys = world.site_store("hospital-b"), []
     (upload,) = store.list("incoming/")
     lines = store.get(upload.key).splitlines(keepends=True)
+    world = with_losses_allowed(world)
     # The last state is the first one come back.
     for rows in (20, 10, 20):
         store.put(upload.key, b"".join(lines[: rows + 1]))

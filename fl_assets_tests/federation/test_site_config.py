@@ -43,7 +43,7 @@ def test_budget_and_noise_seed_are_in_nodes_alone(make_job: MakeJob) -> None:
         update={"budgets": {name: PrivacyBudget(epsilon=0.7654)}, "noise_seed": 918273}
     )
     assert job.nodes()[name].budget.epsilon == 0.7654
-    assert job.nodes()["hospital-a"].budget.unprotected_runs
+    assert job.nodes()["hospital-a"].budget == PrivacyBudget()
     sent = str(job.run_config())
     assert "0.7654" not in sent
     assert "918273" not in sent

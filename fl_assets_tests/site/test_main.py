@@ -16,6 +16,7 @@ from fl_assets.site.profile import load_profile
 from fl_assets.site.tasks import wire
 from fl_assets.site.tasks.base import Request
 from fl_assets.site.tasks.data import BuildProfile
+from fl_assets_tests.site.unforeseen import QUOTED, unforeseen
 
 TASK = "0123456789abcdef" * 2
 
@@ -88,11 +89,11 @@ def test_a_task_is_answered_in_the_coordinators_store(world: Settings) -> None:
 
 def test_last_words_are_an_error_of_ours_in_full_and_any_other_by_its_type(world: Settings) -> None:
     store, words = world.site_store("hospital-a"), world.home / "last-words"
-    store.put("partitions/manifest.json", b'{"patient": "Ann Smith"}')
+    unforeseen(store)
     broken = ask(world, "hospital-a", BuildProfile(run="a run"))
     assert broken.returncode == 1
-    assert words.read_text().startswith("unforeseen ValidationError")
-    assert "Ann" not in words.read_text()
+    assert words.read_text().startswith("unforeseen KeyError")
+    assert QUOTED not in words.read_text()
     assert not world.coordinator_store().exists(wire.answer_key("hospital-a", TASK))
 
     store.delete("partitions/manifest.json")

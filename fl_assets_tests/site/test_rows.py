@@ -163,7 +163,7 @@ OPENING = {
     "site/rows.py",  # records, partitions, quarantine
     "cohorts/parquet.py",  # an upload that is Parquet
     "site/rewriting.py",  # the same without a patient
-    "site/erasing.py",  # every stored version without a patient
+    "site/whereabouts.py",  # a patient in every stored version
 }
 
 

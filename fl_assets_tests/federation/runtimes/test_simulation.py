@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 
+from fl_assets.consortium import PrivacyBudget
 from fl_assets.federation import rounds
 from fl_assets.federation.flower_internals import identify_process, stamp
 from fl_assets.federation.runtimes.inprocess import InProcessRuntime
@@ -186,7 +187,8 @@ def test_many_hospitals_share_a_few_workers_to_the_same_bits_in_silence(
         store = world.home / "sites" / f"virtual-{k:02}"
         shutil.copytree(world.home / "sites" / "hospital-a", store)
         sites[store.name] = store.as_uri()
-    many = job.model_copy(update={"sites": sites})
+    budgets = dict.fromkeys(sites, PrivacyBudget(unprotected_runs=True))
+    many = job.model_copy(update={"sites": sites, "budgets": budgets})
     expected = InProcessRuntime().run(many.model_copy(update={"run": "expected"}))
 
     result = SimulationRuntime().run(many)
