@@ -16,6 +16,7 @@ from benchmarks.stock import StockRuntime
 from fl_assets.federation.rounds import RoundReport, SiteReport
 from fl_assets.federation.runtimes.inprocess import InProcessRuntime
 from fl_assets.site.partitions import PARTS, load_manifest, load_part
+from fl_assets_tests.thorough import only_thorough
 
 TRAININGS = ("MLP, 5 local epochs", "LR, 5 local epochs", "LR, 1 local epoch")
 
@@ -172,6 +173,7 @@ def test_a_measured_run_has_all_its_parts(setting, tmp_path):
     assert sum(parts) == pytest.approx(found.total)
 
 
+@only_thorough
 @pytest.mark.services
 def test_flower_as_it_comes_trains_the_same_model(setting, tmp_path):
     hospitals = Hospitals.of_consortium(setting, tmp_path)

@@ -36,6 +36,7 @@ from fl_assets_tests.cluster.dagster_runs import (
 from fl_assets_tests.cluster.fakekube import FakeKube
 from fl_assets_tests.cluster.installed import SITE_IMAGE, installed, prepare, processes_in
 from fl_assets_tests.federation.deployment.processes import environment_of, wait_for
+from fl_assets_tests.thorough import only_thorough
 from fl_assets_tests.world import settings_of
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
@@ -109,7 +110,7 @@ def look_for_roles(kube: FakeKube, seen: dict[str, set[str]]) -> None:
 @pytest.mark.parametrize(
     ("recipe", "elsewhere"),
     [
-        ("small-lr", InProcessRuntime),
+        pytest.param("small-lr", InProcessRuntime, marks=only_thorough),
         pytest.param("fedavg-lr", ProcessesRuntime, marks=pytest.mark.infra),
     ],
 )

@@ -33,6 +33,7 @@ from fl_assets.learning.weights import weights_to_bytes
 from fl_assets.settings import Settings
 from fl_assets_tests.federation.conftest import MakeJob
 from fl_assets_tests.federation.family import descendants
+from fl_assets_tests.thorough import only_thorough
 
 
 @contextmanager
@@ -143,6 +144,7 @@ def test_a_site_that_hangs_is_given_up_and_keeps_its_old_state(
     assert ask(deadline=60).has_content()
 
 
+@only_thorough
 @pytest.mark.faults
 @pytest.mark.services
 def test_a_worker_that_dies_is_replaced_and_its_message_tried_again(
