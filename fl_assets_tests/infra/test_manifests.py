@@ -294,7 +294,8 @@ def test_the_dashboard_is_behind_the_ingress_by_its_service(objects):
 @pytest.mark.parametrize(
     "broken",
     [
-        {"ingress": INGRESS},
+        # A host, and no dashboard behind it.
+        {"ingress": INGRESS, "network": {"vpc": ["10.0.0.0/16"], "loadBalancers": LOAD_BALANCERS}},
         {"dashboard": {"enabled": True}},
         {"dashboard": {"enabled": True, "image": "r/dashboard:latest"}},
     ],
