@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from fl_assets.privacy.ledger_entries import LedgerHead
 from fl_assets.storage import ObjectNotFoundError, SiteStore
+from fl_assets.storage.documents import load_document
 
 
 def save_witness(store: SiteStore, hospital: str, head: LedgerHead | None) -> None:
@@ -28,7 +29,7 @@ def save_witness(store: SiteStore, hospital: str, head: LedgerHead | None) -> No
 def load_witness(store: SiteStore, hospital: str) -> LedgerHead | None:
     """Return the newest head that was seen, None where none was."""
     try:
-        return LedgerHead.model_validate_json(store.get(_key(hospital)))
+        return load_document(store, _key(hospital), LedgerHead)
     except ObjectNotFoundError:
         return None
 
