@@ -76,16 +76,22 @@ def test_no_value_of_a_patient_is_on_any_page(empty_world: Settings, open_page: 
     empty_world.consortium_file.write_text(yaml.safe_dump(CONSORTIUM | changes))
     spec, consortium = empty_world.cohort, empty_world.consortium
     store = empty_world.site_store("hospital-a")
-    store.put("incoming/a.csv", canaries.planted(spec, 260, 1, "hospital-a"))
+    files = [
+        canaries.planted(spec, 260, 1, "hospital-a"),
+        canaries.planted(spec, 4, 9, "blocked"),
+    ]
+    store.put("incoming/a.csv", files[0])
     collect_records(store, spec)
     build_partitions(store, spec, consortium.split)
     build_profile(store, spec, consortium.minimum_cell, "run")
-    store.put("incoming/blocked.csv", canaries.planted(spec, 4, 9, "blocked"))
+    store.put("incoming/blocked.csv", files[1])
 
     pages = {page: said(open_page(empty_world, page)) for page in PAGES}
 
-    needles = [needle.decode() for needle in canaries.needles(spec)]
-    assert [(p, n) for p, text in pages.items() for n in needles if n in text] == []
+    needles = canaries.Needles(spec, files)
+    assert {page: needles.within(text.encode()) for page, text in pages.items()} == {
+        page: [] for page in PAGES
+    }
     # The search looks into the tables as well.
     assert "uploads are not collected yet" in pages["Overview"]
     assert "profile" in pages["Egress"]
