@@ -2,32 +2,92 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import dagster as dg
 from dagster import AutomationCondition
 
 REFRESHED = ("hospital_partitions", "hospital_profile", "local_baseline")
+_VERSION = "dagster/data_version"
+_MADE_FROM = "dagster/input_event_pointer/"
+
+
+class Behind(AutomationCondition[dg.AssetKey]):
+    """True of a hospital whose asset is missing, or made from other content than there is now.
+
+    Unless a run has tried to follow that content: one that fails is not repeated by itself. All of
+    it is read from what was recorded, and read after the other conditions: Dagster's own ones on
+    changes compare events with a cursor, and what is made between an evaluation's reading and its
+    cursor is seen by neither that evaluation nor as a thing of the past, and made again.
+    """
+
+    @property
+    def name(self) -> str:
+        """How Dagster's UI calls it."""
+        return "behind its hospital's data"
+
+    @property
+    def requires_cursor(self) -> bool:
+        """Nothing is kept from one evaluation to the next."""
+        return False
+
+    def evaluate(
+        self, context: dg.AutomationContext[dg.AssetKey]
+    ) -> dg.AutomationResult[dg.AssetKey]:
+        """Keep the hospitals of which it is true."""
+        view, hospitals = context.asset_graph_view, context.partitions_def
+        assert hospitals is not None, context.key
+        parents = context.asset_graph.get(context.key).parent_keys
+        behind = {
+            hospital
+            for hospital in context.candidate_subset.expensively_compute_partition_keys()
+            if any(_is_behind(view.instance, context.key, each, hospital) for each in parents)
+        }
+        return dg.AutomationResult(
+            context, view.get_subset_from_partition_keys(context.key, hospitals, behind)
+        )
+
+
+def _is_behind(
+    instance: dg.DagsterInstance, key: dg.AssetKey, parent: dg.AssetKey, hospital: str
+) -> bool:
+    there = _newest(instance, dg.AssetRecordsFilter(parent, asset_partitions=[hospital]))
+    if there is None:
+        return False
+    made = _newest(instance, dg.AssetRecordsFilter(key, asset_partitions=[hospital]))
+    pointer = _tags(made).get(_MADE_FROM + parent.to_user_string())
+    if pointer is not None:
+        read = _newest(instance, dg.AssetRecordsFilter(parent, storage_ids=[int(pointer)]))
+        if read is not None and _tags(read).get(_VERSION) == _tags(there).get(_VERSION):
+            return False
+    tried = instance.get_latest_planned_materialization_info(key, hospital)
+    return tried is None or (
+        tried.storage_id < there.storage_id and tried.run_id != there.event_log_entry.run_id
+    )
+
+
+def _newest(
+    instance: dg.DagsterInstance, wanted: dg.AssetRecordsFilter
+) -> dg.EventLogRecord | None:
+    return next(iter(instance.fetch_materializations(wanted, limit=1).records), None)
+
+
+def _tags(record: dg.EventLogRecord | None) -> Mapping[str, str]:
+    made = None if record is None else record.asset_materialization
+    return {} if made is None else made.tags or {}
 
 
 def refresh_condition() -> AutomationCondition:
     """When an asset of a hospital follows the one that it is made from.
 
-    When that one's content has changed, or will in the same run, or when the asset is missing; each
-    hospital for itself. The same content again starts nothing. Dagster's own ``eager`` would also
-    follow updates without a change, and forget what was missing before it was first asked.
+    When that one's content is another than the asset was made from, or will be made in the same
+    run; each hospital for itself. The same content again starts nothing.
     """
-    changed = AutomationCondition.any_deps_match(
-        AutomationCondition.data_version_changed() | AutomationCondition.will_be_requested()
-    )
-    handled = AutomationCondition.newly_requested() | AutomationCondition.newly_updated()
-    idle = ~AutomationCondition.in_progress()
     return (
-        (AutomationCondition.newly_missing() | changed).since(handled)
-        & ~AutomationCondition.any_deps_missing()
+        ~AutomationCondition.in_progress()
         & ~AutomationCondition.any_deps_in_progress()
-        & idle
-        # An evaluation reads what was made when it begins and what is being made when it ends. What
-        # was made between the two is neither, and would be made again: so one more look is waited.
-        & ~idle.newly_true()
+        & ~AutomationCondition.any_deps_missing()
+        & (AutomationCondition.any_deps_match(AutomationCondition.will_be_requested()) | Behind())
     ).with_label("follows its hospital's data")
 
 
@@ -40,6 +100,8 @@ def refresh_sensor(seconds: int) -> dg.AutomationConditionSensorDefinition:
         minimum_interval_seconds=seconds,
         # A backfill over several hospitals would be one thing that ends when its slowest does.
         emit_backfills=False,
+        # Where conditions of one's own can be evaluated.
+        use_user_code_server=True,
         description="Partitions, profile and baseline of a hospital follow its records, in a run "
         "of the hospital's own.",
     )

@@ -272,6 +272,8 @@ def test_a_pod_of_the_release_before_is_still_tidied_up(kube: FakeKube) -> None:
         kube.apply({**image, "data": {"image": "registry/site:2"}})
         (now,) = [p for p in kube.objects("Pod", PLACE) if p["metadata"]["name"] == name]
         now["metadata"]["labels"]["seen"] = "yes"
+        # Whatever its node has said of it meanwhile.
+        del now["metadata"]["resourceVersion"]
         kube.apply(now)
         with pytest.raises(ApiError, match="registry/site:2"):
             kube.apply(pod_of(task()))

@@ -1,12 +1,10 @@
 """What follows new records by itself, hospital by hospital."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.declarative_automation.automation_condition_evaluator import (
-    AutomationConditionEvaluator,
-)
 from dagster._core.events import StepMaterializationData
 
 from fl_assets.definitions import build
@@ -24,7 +22,7 @@ def _asset(name: str, deps: list[str]) -> dg.AssetsDefinition:
         partitions_def=HOSPITALS,
         automation_condition=refresh_condition() if deps else None,
     )
-    def made(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    def made(context: dg.AssetExecutionContext) -> dg.MaterializeResult[None]:
         version = VERSIONS.get(context.partition_key, "1")
         if version == "broken":
             raise ValueError(version)
@@ -59,6 +57,7 @@ class Daemon:
             (name, hospital)
             for name in FOLLOWING
             for hospital in result.get_requested_partitions(dg.AssetKey(name))
+            if hospital is not None
         }
         for hospital in sorted({hospital for _, hospital in asked}):
             self.make(hospital, *sorted(name for name, where in asked if where == hospital))
@@ -95,10 +94,15 @@ class RunOfOne:
             asset_selection={dg.AssetKey(name) for name in names},
         )
 
-    def make(self, name: str, version: str) -> None:
-        made = dg.AssetMaterialization(
-            name, partition=self.hospital, tags={"dagster/data_version": version}
-        )
+    def read(self, name: str) -> dict[str, str]:
+        """Return what a step records of the newest content that it has read."""
+        wanted = dg.AssetRecordsFilter(dg.AssetKey(name), asset_partitions=[self.hospital])
+        newest = self.instance.fetch_materializations(wanted, limit=1).records[0]
+        return {f"dagster/input_event_pointer/{name}": str(newest.storage_id)}
+
+    def make(self, name: str, version: str, read: dict[str, str]) -> None:
+        tags = {"dagster/data_version": version, **read}
+        made = dg.AssetMaterialization(name, partition=self.hospital, tags=tags)
         event = dg.DagsterEvent(
             event_type_value=dg.DagsterEventType.ASSET_MATERIALIZATION.value,
             job_name="__ASSET_JOB",
@@ -106,20 +110,37 @@ class RunOfOne:
         )
         self.instance.report_dagster_event(event, self.run.run_id)
 
+    def end(self) -> None:
+        event = dg.DagsterEvent(
+            event_type_value=dg.DagsterEventType.RUN_SUCCESS.value, job_name="__ASSET_JOB"
+        )
+        self.instance.report_dagster_event(event, self.run.run_id)
 
-@pytest.fixture
-def between(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
-    """What happens in each coming tick after it has read what was made, before anything else."""
-    happens: list[Callable[[], None]] = []
-    original = AutomationConditionEvaluator.prefetch
 
-    def prefetch(evaluator: AutomationConditionEvaluator) -> None:
-        original(evaluator)
-        if happens:
-            happens.pop(0)()
+class Reads:
+    """Lets something happen before one of the coming reads of an instance."""
 
-    monkeypatch.setattr(AutomationConditionEvaluator, "prefetch", prefetch)
-    return happens
+    def __init__(self, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = 0
+        self.happens: Callable[[], None] | None = None
+        for storage, name in (
+            (instance.event_log_storage, "index_connection"),
+            (instance.run_storage, "connect"),
+        ):
+            monkeypatch.setattr(storage, name, self._counted(getattr(storage, name)))
+
+    def before(self, read: int, happens: Callable[[], None]) -> None:
+        self.left, self.happens = read, happens
+
+    def _counted(self, connect: Callable[[], Any]) -> Callable[[], Any]:
+        def connected() -> Any:
+            self.left -= 1
+            if self.left == 0 and self.happens is not None:
+                happens, self.happens = self.happens, None
+                happens()
+            return connect()
+
+        return connected
 
 
 def all_of(hospital: str) -> set[tuple[str, str]]:
@@ -159,20 +180,42 @@ def test_a_run_that_made_everything_itself_is_not_followed(daemon: Daemon) -> No
 
 
 def test_what_is_made_while_a_tick_looks_is_not_made_again(
-    daemon: Daemon, between: list[Callable[[], None]]
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    daemon.tick()
     daemon.make("a", "records", *FOLLOWING)
-    daemon.tick()
-    daemon.make("a", "records", version="2")
-    run = RunOfOne(daemon.instance, "a", "partitions", "profile")
     assert daemon.tick() == set()
-    run.make("partitions", "2")
+    reads = Reads(daemon.instance, monkeypatch)
+    # One tick for each of its reads, before which a run makes the last that follows, and ends.
+    for place in range(1, 1000):
+        run, version = RunOfOne(daemon.instance, "a", "records", *FOLLOWING), f"v{place}"
+        run.make("records", version, {})
+        run.make("partitions", version, run.read("records"))
+        run.make("baseline", version, run.read("partitions"))
 
-    between.append(lambda: run.make("profile", "2"))
-    assert "profile" not in {name for name, _ in daemon.tick()}
-    assert not between
-    assert "profile" not in {name for name, _ in daemon.tick()}
+        def finish(run: RunOfOne = run, version: str = version) -> None:
+            run.make("profile", version, run.read("partitions"))
+            run.end()
+
+        reads.before(place, finish)
+        assert daemon.tick() == set(), place
+        if reads.happens:
+            break
+        assert daemon.tick() == set(), place
+    assert place > 5
+
+
+def test_what_changes_while_a_run_follows_is_followed_after_it(daemon: Daemon) -> None:
+    daemon.make("a", "records", *FOLLOWING)
+    run = RunOfOne(daemon.instance, "a", *FOLLOWING)
+    records = run.read("records")
+    daemon.make("a", "records", version="2")
+    assert daemon.tick() == set()
+    run.make("partitions", "1", records)
+    for name in ("profile", "baseline"):
+        run.make(name, "1", run.read("partitions"))
+    run.end()
+    assert daemon.tick() == all_of("a")
+    assert daemon.tick() == set()
 
 
 def test_a_hospital_that_breaks_is_tried_once_and_holds_up_no_other(daemon: Daemon) -> None:

@@ -107,10 +107,7 @@ def test_what_a_hospital_does_without_dagster_is_followed_once(
         sensor = "hospital_uploads_arrived"
         wait_for(lambda: skip_reason(server, sensor) == "no new uploads" or None, "one more look")
     made = materialisations(instance, REFRESHED) - before
-    # What follows them may be made once more where a look falls between two of its parts: seen of
-    # the profile, on a busy machine.
-    assert {f"{asset}/hospital-c" for asset in REFRESHED} == made.keys()
-    assert [made[f"{asset}/hospital-c"] for asset in CHAIN[:2]] == [1, 1]
+    assert made == {f"{asset}/hospital-c": 1 for asset in REFRESHED}
 
 
 @pytest.mark.faults
