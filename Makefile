@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DATA ?= synthetic
-# A file's tests stay in one worker, since they share what its fixtures start.
-PYTEST_ARGS ?= -n 2 --dist loadfile
+# A file's tests stay in one worker, since they share what its fixtures start. A third of the time
+# the tests wait for a server, so there is a worker more than the two cores that are reckoned with.
+PYTEST_ARGS ?= -n 3 --dist loadfile --no-loadscope-reorder
 CONSORTIUM ?= consortium.yaml
 
 .PHONY: help demo test check dev lock clean screenshots benchmark

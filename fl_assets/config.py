@@ -55,7 +55,7 @@ def parse_yaml_model(text: str, model: type[Model], source: str) -> Model:
         ConfigFileError: no YAML, or it does not fit; the message names every bad field.
     """
     try:
-        document: Any = yaml.safe_load(text)
+        document: Any = yaml.load(text, yaml.CSafeLoader)  # The one in C is ten times as fast.
     except yaml.YAMLError as error:
         raise ConfigFileError(f"{source} is not valid YAML: {error}") from error
     if not isinstance(document, dict):

@@ -31,6 +31,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     tool.begins(item)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that are allowed the longest first: at the end, one worker would wait for another."""
+    allowed: dict[Path, float] = {}
+    for item in items:
+        mark = item.get_closest_marker("timeout")
+        seconds = float(mark.args[0]) if mark else 0
+        allowed[item.path] = max(seconds, allowed.get(item.path, 0))
+    items.sort(key=lambda item: -allowed[item.path])
+
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

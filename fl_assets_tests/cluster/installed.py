@@ -10,9 +10,9 @@ import yaml
 from fl_assets.settings import Settings
 from fl_assets_tests.cluster.fakekube import FakeKube
 from fl_assets_tests.cluster.fakekube.kinds import Manifest
+from fl_assets_tests.cluster.rbac import CHART, rbac_objects
 from fl_assets_tests.federation.deployment.processes import HERE
 
-FILES = Path(__file__).resolve().parents[2] / "charts/fl-consortium/files"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 SITE_IMAGE, SERVER_IMAGE, RUN_IMAGE = "registry/site:1", "registry/server:1", "registry/dagster:1"
 # With the package that is tested, whichever is installed.
@@ -43,7 +43,6 @@ def prepare(settings: Settings, **cluster: Any) -> Settings:
 
 def installed(settings: Settings) -> list[Manifest]:
     """Return namespaces, accounts, rights, ConfigMaps and the admission policy of a consortium."""
-    rules = yaml.safe_load((FILES / "rbac.yaml").read_text())
     cluster = settings.whole_consortium.cluster
     training = cluster.namespace
     environment = {"FLA_COORDINATOR": settings.coordinator_uri}
@@ -51,24 +50,22 @@ def installed(settings: Settings) -> list[Manifest]:
     found = [
         *_namespace("mlops", "dagster"),
         *_namespace(training, "coordinator", "server"),
-        *_grant(training, "coordinator", training, rules["training"]),
-        *_grant(training, "dagster", "mlops", rules["launcher"]),
         *_config_maps(training, settings, environment | tracking),
     ]
     for hospital in settings.whole_consortium.hospital_names:
         place = cluster.namespace_of(hospital)
         found += [
             *_namespace(place, "site", labels={"fl/part": "hospital", "fl/hospital": hospital}),
-            *_grant(place, "coordinator", training, rules["hospital"]),
             *_config_maps(place, settings, environment),
             _config_map(place, "admitted-pods", {"image": SITE_IMAGE}),
         ]
-    return [*found, *admission()]
+    rights = rbac_objects(cluster, settings.whole_consortium.hospital_names)
+    return [*found, *rights, *admission()]
 
 
 def admission() -> list[Manifest]:
     """Return the chart's admission policy for the namespaces of hospitals, and its binding."""
-    specs = yaml.safe_load((FILES / "admission.yaml").read_text())
+    specs = yaml.safe_load((CHART / "files" / "admission.yaml").read_text())
     kind, name = "ValidatingAdmissionPolicy", "fl-hospital-pods"
     shared = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": name}}
     binding = {"policyName": name, **specs["binding"]}
@@ -94,21 +91,6 @@ def _namespace(name: str, *accounts: str, labels: dict[str, str] | None = None) 
             }
             for account in accounts
         ),
-    ]
-
-
-def _grant(namespace: str, account: str, of: str, rules: list[Manifest]) -> list[Manifest]:
-    meta = {"name": account, "namespace": namespace}
-    rbac = "rbac.authorization.k8s.io"
-    return [
-        {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": meta, "rules": rules},
-        {
-            "apiVersion": f"{rbac}/v1",
-            "kind": "RoleBinding",
-            "metadata": meta,
-            "roleRef": {"apiGroup": rbac, "kind": "Role", "name": account},
-            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": of}],
-        },
     ]
 
 

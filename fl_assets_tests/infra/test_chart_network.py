@@ -5,9 +5,9 @@ import json
 import pytest
 
 from deploy.values import consortium_values, read_overrides
+from fl_assets_tests.cluster.rbac import CHART
 from fl_assets_tests.infra import given
 from fl_assets_tests.infra.charts import merge, ours
-from fl_assets_tests.infra.rbac import CHART
 from fl_assets_tests.infra.test_manifests import (
     INGRESS,
     LOAD_BALANCERS,

@@ -7,8 +7,8 @@ import yaml
 from deploy.values import consortium_values
 from fl_assets.consortium import Cluster
 from fl_assets_tests.cluster.installed import admission
+from fl_assets_tests.cluster.rbac import CHART, rbac_objects
 from fl_assets_tests.infra import given
-from fl_assets_tests.infra.rbac import CHART, rbac_objects
 from fl_assets_tests.infra.tool import run, tool
 
 pytestmark = pytest.mark.infra

@@ -54,8 +54,8 @@ def in_process(job: FederationJob) -> FederationResult:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_masked_run_ends_with_the_model_of_a_plain_one(name: str, make_job: MakeJob) -> None:
     strategy = {"kind": "fedadam", "mu": 0.1}
-    plain = in_process(make_job("plain", strategy=strategy, rounds=3, **MLP))
-    job = make_job("masked", strategy=strategy, rounds=3, **MLP, **SECURE)
+    plain = in_process(make_job("plain", strategy=strategy, rounds=2, **MLP))
+    job = make_job("masked", strategy=strategy, rounds=2, **MLP, **SECURE)
     found = build_runtime(name).run(job)
     assert gap(found, plain) < 1e-5
     for report, expected in zip(found.history.rounds, plain.history.rounds, strict=True):
