@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from fl_assets.cohorts.reader import LINE, PROBLEM
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     import pandera.pandas as pa
 
 REASON = "_reason"
-_DECIMAL_COMMA = r"[-+]?\d+,\d+"
+_DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 
 
 @dataclass(frozen=True)
@@ -154,27 +156,33 @@ def _to_types(
     raw: pd.DataFrame, spec: CohortSpec
 ) -> tuple[pd.DataFrame, dict[tuple[int, str], str]]:
     """Parse text to numbers; report what is missing where it may not be, or is no number."""
-    typed = pd.DataFrame(index=raw.index)
+    typed: dict[str, pd.Series[Any]] = {}
     faults: dict[tuple[int, str], str] = {}
+    columns = {column.name: column for column in spec.columns}
     for name in spec.frame_columns:
-        column = next((c for c in spec.columns if c.name == name), None)
+        column = columns.get(name)
         text = raw[name]
         values = spec.coding(name).apply(text)
         missing = values.isna()
         if name == spec.key_column or isinstance(column, CategoryColumn):
             typed[name] = values
         else:
-            typed[name] = pd.to_numeric(values, errors="coerce").astype(float)
-            wrong = (typed[name].isna() & ~missing) | typed[name].isin(
-                [float("inf"), float("-inf")]
-            )
-            why = pd.Series("not a number", index=text.index)
-            why[text.str.fullmatch(_DECIMAL_COMMA).fillna(False).astype(bool)] = "decimal comma"
-            why[values == UNKNOWN] = "not a known code"
-            faults |= {(int(i), name): f"{name}: {why[i]}" for i in text.index[wrong]}
+            numbers = pd.to_numeric(values, errors="coerce").astype(float)
+            wrong = (numbers.isna() & ~missing) | np.isinf(numbers)
+            faults |= {
+                (int(i), name): f"{name}: {_why_no_number(text[i], values[i])}"
+                for i in text.index[wrong]
+            }
+            typed[name] = numbers
         if column is None or not column.nullable:
             faults |= {(int(i), name): f"{name}: missing" for i in text.index[missing]}
-    return typed, faults
+    return pd.DataFrame(typed, index=raw.index), faults
+
+
+def _why_no_number(text: str, value: str) -> str:
+    if value == UNKNOWN:
+        return "not a known code"
+    return "decimal comma" if _DECIMAL_COMMA.fullmatch(text) else "not a number"
 
 
 def _contract_faults(

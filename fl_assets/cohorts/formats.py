@@ -11,7 +11,7 @@ from typing import BinaryIO, cast
 
 from fl_assets.errors import BadDataError
 
-CHUNK = 1 << 22
+CHUNK = 1 << 21
 LONGEST_LINE = 1 << 20
 """Characters of a line beyond which a file is no table."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from fl_assets.cohorts.spec import CohortSpec, NumberColumn
 from fl_assets.config import StrictModel
@@ -116,7 +117,7 @@ def build_profile(
     """
     manifest = partitions.load_manifest(store)
     if noised is None:
-        tally = Tally.of(partitions.read_part(store, manifest, "train"), spec)
+        tally = Tally.of(_training_rows(store, manifest, spec), spec)
         profile = _floored(tally, spec, minimum, manifest.version)
     else:
         profile = _describe_noised(store, manifest, spec, run, noised)
@@ -124,6 +125,14 @@ def build_profile(
     store.put(f"profile/{profile.version}.json", text)
     store.put(MANIFEST, text)
     return profile
+
+
+def _training_rows(
+    store: SiteStore, manifest: partitions.PartitionManifest, spec: CohortSpec
+) -> Iterator[pa.Table]:
+    """Yield the rows that a profile describes, without their ids, which it has no use for."""
+    columns = [*spec.column_names, spec.label.column]
+    return partitions.read_part(store, manifest, "train", columns)
 
 
 def describe(frame: pd.DataFrame, spec: CohortSpec, minimum: int, version: str) -> HospitalProfile:
@@ -185,9 +194,7 @@ def _describe_noised(
     sums = noised.sums(
         store,
         f"profile/{manifest.version}/{spec.version}",
-        lambda: _sums(
-            Tally.of(partitions.read_part(store, manifest, "train"), spec, units=True), spec
-        ),
+        lambda: _sums(Tally.of(_training_rows(store, manifest, spec), spec, units=True), spec),
         sensitivity,
         run=run,
         what=f"noised profile of partitions {manifest.version}",

@@ -90,16 +90,16 @@ class RowWriter:
     The bytes depend on the rows, their order and the site key, not on the tables in which they
     come. The file holds a keyed pepper, so that its hash cannot be tested against guessed rows.
 
-    While one row group is encoded in a thread, the next is put together. Until :meth:`store` the
-    file is a temporary one, in a folder that only its owner can open; up to a row group there is
-    none.
+    While one row group is hashed and encoded in threads, the next is put together. Until
+    :meth:`store` the file is a temporary one, in a folder that only its owner can open; up to a
+    row group there is none.
     """
 
     def __init__(self, store: SiteStore, schema: pa.Schema) -> None:
         self._store, self._schema = store, schema.remove_metadata()
         self._digest = hashlib.sha256(_types(self._schema))
         self._waiting: list[pa.Table] = []
-        self._encoding: Future[None] | None = None
+        self._encoding: list[Future[None]] = []
         self._stack = ExitStack()
         self.rows = 0
 
@@ -160,22 +160,21 @@ class RowWriter:
         return self._stack.enter_context(writer)
 
     @cached_property
-    def _thread(self) -> ThreadPoolExecutor:
-        return self._stack.enter_context(ThreadPoolExecutor(1))
+    def _threads(self) -> ThreadPoolExecutor:
+        return self._stack.enter_context(ThreadPoolExecutor(2))
 
     def _encode(self, group: pa.Table) -> None:
         self._wait()
         if len(group):
-            self._encoding = self._thread.submit(self._write_group, group, self._writer)
-
-    def _write_group(self, group: pa.Table, writer: pq.ParquetWriter) -> None:
-        _add(self._digest, group)
-        writer.write_table(group.combine_chunks(), row_group_size=ROW_GROUP)
+            group = group.combine_chunks()
+            self._encoding = [
+                self._threads.submit(_add, self._digest, group),
+                self._threads.submit(self._writer.write_table, group, ROW_GROUP),
+            ]
 
     def _wait(self) -> None:
-        if self._encoding is not None:
-            self._encoding.result()
-            self._encoding = None
+        while self._encoding:
+            self._encoding.pop().result()
 
 
 def write_rows(store: SiteStore, key: str, frame: pd.DataFrame) -> str:
