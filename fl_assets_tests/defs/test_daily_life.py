@@ -62,7 +62,7 @@ def test_from_an_upload_to_a_candidate_and_a_backfill_of_recipes(
     model = candidate(life)
     store = life.site_store("hospital-b")
     old = partitions.load_manifest(store)
-    with dagster_dev(life, tmp_path / "dagster.log", sensor_seconds=1) as server:
+    with dagster_dev(life, tmp_path / "dagster.log", sensor_seconds=2) as server:
         waits = "small-lr waits: 0 % new rows of 10 %, nothing has changed since its last model"
         wait_for(lambda: skip_reason(server, "retraining_policy") == waits or None, "the policy")
 
@@ -96,7 +96,7 @@ def test_what_a_hospital_does_without_dagster_is_followed_once(
     upload = next(info for info in store.list("incoming/") if "simulated" in info.key)
     patient = store.get(upload.key).splitlines()[1].split(b",")[0].decode()
     fla(life, "erase", "hospital-c", patient, "--yes")
-    with dagster_dev(life, tmp_path / "dagster.log", sensor_seconds=1) as server:
+    with dagster_dev(life, tmp_path / "dagster.log", sensor_seconds=2) as server:
 
         def followed() -> bool | None:
             made = materialisations(instance, REFRESHED) - before
@@ -125,7 +125,7 @@ def test_an_upload_and_a_backfill_outlive_a_killed_daemon_and_nothing_is_done_tw
         runs = instance.get_runs(dg.RunsFilter(tags={"fl/uploads": "incoming/dropped.csv"}))
         return True if runs else None
 
-    with dagster_dev(life, tmp_path / "dagster.log", sensor_seconds=1) as server:
+    with dagster_dev(life, tmp_path / "dagster.log", sensor_seconds=2) as server:
         # Two runs at once, so that the one of the upload is in the queue when all is killed.
         backfill = launch_backfill(server, CHAIN, ["hospital-b", "hospital-c"])
         wait_for(begun, "the first materialisation", 240)
@@ -134,7 +134,7 @@ def test_an_upload_and_a_backfill_outlive_a_killed_daemon_and_nothing_is_done_tw
         server.kill()
     assert not is_read(life, "hospital-a", "dropped.csv")
 
-    with dagster_dev(life, tmp_path / "dagster.log", sensor_seconds=1) as server:
+    with dagster_dev(life, tmp_path / "dagster.log", sensor_seconds=2) as server:
         assert wait_for_backfill(server, backfill) == "COMPLETED_SUCCESS"
         wait_for(lambda: is_read(life, "hospital-a", "dropped.csv"), "the upload's run", 240)
         wait_for(lambda: not unfinished(instance) or None, "the end of all runs")

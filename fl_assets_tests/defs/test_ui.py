@@ -12,6 +12,7 @@ import pytest
 from fl_assets_tests.conftest import FINISHED_ROWS
 from fl_assets_tests.defs.browser import CHROMIUM, chromium_page, open_asset_graph
 from fl_assets_tests.defs.dagster_server import SELECTOR, DagsterServer, dagster_dev, wait_for
+from fl_assets_tests.thorough import only_thorough
 from fl_assets_tests.world import settings_of
 
 pytestmark = pytest.mark.services
@@ -116,6 +117,7 @@ def test_one_hospital_is_materialised_from_graphql(server: DagsterServer) -> Non
     }
 
 
+@only_thorough  # Two hospitals, and a daemon that is killed, are in test_daily_life.py.
 def test_a_backfill_over_all_hospitals_is_one_run_each(server: DagsterServer) -> None:
     launched = server.query(
         "mutation($b: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $b) {"

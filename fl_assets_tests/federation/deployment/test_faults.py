@@ -25,14 +25,14 @@ from fl_assets_tests.federation.conftest import MakeJob
 from fl_assets_tests.federation.deployment.processes import marked, wait_for
 from fl_assets_tests.federation.deployment.test_local import Background, bits, running
 from fl_assets_tests.federation.final_figures import final_figures
-from fl_assets_tests.thorough import THOROUGH
+from fl_assets_tests.thorough import THOROUGH, only_thorough
 
 pytestmark = [pytest.mark.faults, pytest.mark.services, pytest.mark.timeout(600)]
 
 HOSPITALS = ("hospital-a", "hospital-b", "hospital-c")
 SITE_MODULES = ("deployment.supernode", "deployment.executor")
 # The suite has to end in time, and each of these takes seconds.
-KILLS, SERVER_KILLS = (20, 10) if THOROUGH else (6, 5)
+KILLS, SERVER_KILLS = (20, 10) if THOROUGH else (4, 3)
 
 ROUNDS = 12
 LATEST_KILL = 4
@@ -159,7 +159,9 @@ def site_processes(folder: Path) -> list[int]:
     return [pid for pid in marked(folder) if is_site(pid)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGSTOP, pytest.param(signal.SIGKILL, marks=only_thorough)]
+)
 def test_a_run_that_loses_all_its_sites_fails_in_time_and_leaves_no_process(
     make_job: MakeJob, world: Settings, tmp_path: Path, number: signal.Signals
 ) -> None:

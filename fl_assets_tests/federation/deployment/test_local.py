@@ -32,6 +32,7 @@ from fl_assets_tests.federation.deployment.processes import (
     wait_for,
 )
 from fl_assets_tests.federation.final_figures import final_figures
+from fl_assets_tests.thorough import only_thorough
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 
@@ -221,6 +222,7 @@ def test_a_site_that_hangs_costs_a_round_its_deadline(
 
 
 @pytest.mark.faults
+@only_thorough  # test_faults.py freezes them.
 def test_a_run_whose_sites_are_all_killed_fails_clean(
     deployment: Deployment, make_job: MakeJob, shared_world: Settings
 ) -> None:

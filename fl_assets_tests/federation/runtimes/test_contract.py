@@ -44,8 +44,8 @@ NAMES = [
     for name in get_args(RuntimeName)
     if name != "kubernetes"
 ]
-# Ray takes ten seconds to start, and the suite has to end in time.
-QUICK = NAMES if THOROUGH else NAMES[:2]
+# Processes and Ray take ten seconds to start, and the suite has to end in time.
+SOME, ONE = (NAMES, NAMES) if THOROUGH else (NAMES[:2], NAMES[:1])
 
 
 @pytest.fixture(params=NAMES)
@@ -109,7 +109,7 @@ def test_a_failing_site_drops_out_and_the_others_compute_the_same_bits_everywher
     )
 
 
-@pytest.mark.parametrize("runtime", QUICK, indirect=True)
+@pytest.mark.parametrize("runtime", ONE, indirect=True)
 def test_an_interrupted_run_goes_on_in_any_runtime(runtime: Runtime, make_job: MakeJob) -> None:
     # With layers that stay at the sites, so that these too must find what they had.
     job = make_job(rounds=3, **LOCAL_NORMS)
@@ -125,6 +125,7 @@ def test_an_interrupted_run_goes_on_in_any_runtime(runtime: Runtime, make_job: M
 
 
 @pytest.mark.usefixtures("_adopting")
+@pytest.mark.parametrize("runtime", SOME, indirect=True)
 def test_below_its_quorum_a_run_fails_with_every_cause_and_leaves_nothing(
     runtime: Runtime, make_job: MakeJob, world: Settings
 ) -> None:
@@ -148,7 +149,7 @@ def test_below_its_quorum_a_run_fails_with_every_cause_and_leaves_nothing(
     assert not left
 
 
-@pytest.mark.parametrize("runtime", QUICK, indirect=True)
+@pytest.mark.parametrize("runtime", ONE, indirect=True)
 def test_too_few_sites_are_refused(runtime: Runtime, make_job: MakeJob) -> None:
     job = make_job(quorum=2)
     alone = job.model_copy(update={"sites": {"hospital-a": job.sites["hospital-a"]}})
