@@ -54,14 +54,17 @@ def template(values, folder):
 @pytest.fixture(scope="session")
 def objects(values, tmp_path_factory):
     """The chart with everything in it switched on."""
-    dashboard = {**values["dashboard"], "enabled": True}
-    everything = {**with_ingress(values), "dashboard": dashboard}
-    return rendered(everything, tmp_path_factory.mktemp("rendered"))
+    return rendered(with_ingress(values), tmp_path_factory.mktemp("rendered"))
 
 
 def with_ingress(values, **ingress):
-    network = {**values["network"], "loadBalancers": LOAD_BALANCERS}
-    return {**values, "network": network, "ingress": {**INGRESS, **ingress}}
+    """Ways in from outside, to the dashboard as well."""
+    return {
+        **values,
+        "network": {**values["network"], "loadBalancers": LOAD_BALANCERS},
+        "ingress": {**INGRESS, **ingress},
+        "dashboard": {**values["dashboard"], "enabled": True},
+    }
 
 
 def rendered(values, folder):

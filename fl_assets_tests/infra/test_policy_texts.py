@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -43,11 +44,13 @@ def test_of_a_hospitals_tasks(state: Applied, name: str) -> None:
     assert ordered(own) == ordered(task_policy(STORE, name, kms_key=key["arn"]))
 
 
-@pytest.mark.parametrize(("who", "prefix"), [("coordinator", ""), ("server", "runs")])
-def test_of_the_coordinators_own_store(state: Applied, who: str, prefix: str) -> None:
+@pytest.mark.parametrize(
+    ("who", "prefixes"), [("coordinator", [""]), ("server", ["runs", "ledgers"])]
+)
+def test_of_the_coordinators_own_store(state: Applied, who: str, prefixes: list[str]) -> None:
     key = state.resources['module.coordinator.module.key["coordinator"].aws_kms_key.this']
     address = f'module.coordinator.module.role["{who}"].aws_iam_role_policy.this["store"]'
-    expected = hospital_policy(STORE, prefix, key["arn"])
+    expected = joined([hospital_policy(STORE, prefix, key["arn"]) for prefix in prefixes])
     assert ordered(state.policy(address)) == ordered(expected)
 
 
@@ -92,6 +95,21 @@ def _trusted(state: Applied) -> Iterator[tuple[str, list[str]]]:
 
 def without(statement: dict[str, Any], key: str) -> dict[str, Any]:
     return {name: value for name, value in statement.items() if name != key}
+
+
+def joined(policies: list[dict[str, Any]]) -> dict[str, Any]:
+    """One policy that allows what either does, of policies that differ in their prefix alone."""
+    (whole, *others) = copy.deepcopy(policies)
+    for other in others:
+        for statement, more in zip(whole["Statement"], other["Statement"], strict=True):
+            if statement["Sid"] == "Objects":
+                statement["Resource"] += more["Resource"]
+            elif statement["Sid"] == "List":
+                listed = statement["Condition"]["StringLike"]
+                listed["s3:prefix"] += more["Condition"]["StringLike"]["s3:prefix"]
+            else:
+                assert statement == more
+    return whole
 
 
 def _text(value: Any) -> str:

@@ -25,7 +25,7 @@ class TestParts:
     def test_images_do_not_change_and_are_scanned(self, planned: Made) -> None:
         repositories = kind(planned, "aws_ecr_repository")
         assert {r["name"] for r in repositories} == {
-            f"acme-stroke/{image}" for image in ("dagster", "site", "server")
+            f"acme-stroke/{image}" for image in ("dagster", "site", "server", "dashboard")
         }
         for repository in repositories:
             assert repository["image_tag_mutability"] == "IMMUTABLE"
