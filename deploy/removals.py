@@ -39,7 +39,11 @@ def problem(bucket: str) -> str | None:
 
 def main() -> None:
     """Read the plan from standard input."""
-    problems = {bucket: problem(bucket) for bucket in removed(json.load(sys.stdin))}
+    try:
+        plan = json.load(sys.stdin)
+    except json.JSONDecodeError:
+        sys.exit("no plan on standard input: `terraform show -json` failed, or was left out")
+    problems = {bucket: problem(bucket) for bucket in removed(plan)}
     for bucket, why in problems.items():
         print(f"removal of {bucket}: {why or 'empty'}", file=sys.stderr if why else sys.stdout)
     sys.exit(1 if any(problems.values()) else 0)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import dagster as dg
 
 from fl_assets.definitions import build
-from fl_assets.defs.outside import EGRESS, LEDGER, inputs_changed, moved_on
+from fl_assets.defs.outside import EGRESS, LEDGER, UPLOADS, inputs_changed, moved_on
 from fl_assets.defs.partitions import sync_hospitals
 from fl_assets.defs.staleness import Staleness
 from fl_assets.errors import FlAssetsError
@@ -124,7 +124,7 @@ def plan(settings: Settings) -> Iterator[Step]:
         yield Step(("validated_dataset",))
     at_hospital = ("hospital_records", "hospital_partitions", "hospital_profile", "local_baseline")
     for name in settings.consortium.hospital_names:
-        dealt = ("hospital_uploads",) if simulated else ()
+        dealt = (UPLOADS,) if simulated else ()
         yield Step((*dealt, *at_hospital), name, of_hospital=True)
     yield Step(("preprocessor",))
     if simulated:

@@ -66,7 +66,7 @@ REFUSED: dict[str, tuple[Damage, str, str]] = {
     "header glued to the first row": (
         lambda lines: as_file([",".join(lines[:2]), *lines[2:]]),
         "HeaderError",
-        "12 not in the cohort (the first is column 13)",
+        "not in the cohort: 12 (the first is column 13)",
     ),
     "missing column": (lambda lines: without_column(lines, 2), "HeaderError", "missing: age"),
     "two missing columns": (
@@ -77,7 +77,7 @@ REFUSED: dict[str, tuple[Damage, str, str]] = {
     "unknown column": (
         lambda lines: as_file([lines[0] + ",shoe_size", *[line + ",42" for line in lines[1:]]]),
         "HeaderError",
-        "1 not in the cohort (the first is column 13)",
+        "not in the cohort: 1 (the first is column 13)",
     ),
     "column named twice": (
         lambda lines: as_file([lines[0] + ",age", *[line + ",42" for line in lines[1:]]]),
@@ -182,7 +182,7 @@ REFUSED: dict[str, tuple[Damage, str, str]] = {
     "Parquet with another column": (
         lambda lines: as_parquet([lines[0] + ",shoe_size", *[line + ",42" for line in lines[1:]]]),
         "HeaderError",
-        "1 not in the cohort (the first is column 13)",
+        "not in the cohort: 1 (the first is column 13)",
     ),
     "Parquet without rows": (
         lambda lines: as_parquet(lines[:1]),

@@ -18,6 +18,7 @@ from fl_assets.coordinator.training import load_release
 from fl_assets.pipeline import NotReadyError, Outcome, StepFailedError, UnknownPartitionError
 from fl_assets.settings import Settings
 from fl_assets.site import intake, partitions
+from fl_assets.site.deletion import delete_data
 from fl_assets.tracking.models import CHAMPION, Registry
 from fl_assets.tracking.runs import Tracking
 from fl_assets_tests.world import dagster_instance, set_gates
@@ -316,6 +317,19 @@ def test_steps_that_a_hospital_ran_by_itself_are_noticed(
     assert ("hospital_partitions", "hospital-a") in again
     assert ("federated_model", "small-lr") in again
     assert ("champion_model", None) in again
+
+
+def test_what_a_hospital_has_deleted_is_not_up_to_date(
+    finished_world: Settings, instance: dg.DagsterInstance
+) -> None:
+    delete_data(finished_world.site_store("hospital-b"), "hospital-b")
+    outcomes = pipeline.run(finished_world, instance)
+    # The two steps before the hospitals' own, then those.
+    first = [o for o in itertools.islice(outcomes, 5) if o.step.of_hospital]
+    assert {o.step.partition: o.materialised for o in first} == {
+        "hospital-a": (), "hospital-b": AT_HOSPITAL, "hospital-c": ()
+    }  # fmt: skip
+    assert partitions.load_manifest(finished_world.site_store("hospital-b")).rows
 
 
 def test_a_hospital_without_uploads_does_not_hold_up_the_others(

@@ -102,9 +102,10 @@ def check_header(
     ]
     if unknown:
         # By place: in a file without a header they are a patient's values.
-        faults.append(f"{len(unknown)} not in the cohort (the first is column {unknown[0]})")
+        faults.append(f"not in the cohort: {len(unknown)} (the first is column {unknown[0]})")
     if faults:
+        needed = [column for column in wanted if column not in optional]
         raise HeaderError(
             f"{name}: columns {'; '.join(faults)}. The first line must name the columns of cohort "
-            f"{spec.name}: {', '.join(wanted)}"
+            f"{spec.name}: {', '.join(needed)}"
         )

@@ -14,6 +14,11 @@ from fl_assets.storage import SiteStore
 PREFIX = f"{INCOMING}simulated-"
 
 
+def key_of(version: str) -> str:
+    """Return where the rows of a version are put."""
+    return f"{PREFIX}{version}.csv"
+
+
 def upload(store: SiteStore, rows: pd.DataFrame, spec: CohortSpec) -> str:
     """Put rows into a simulated hospital's ``incoming/`` as a CSV and return their version.
 
@@ -22,7 +27,7 @@ def upload(store: SiteStore, rows: pd.DataFrame, spec: CohortSpec) -> str:
     """
     data = write_file(rows, spec)
     version = hashlib.sha256(data).hexdigest()[:16]
-    key = f"{PREFIX}{version}.csv"
+    key = key_of(version)
     if not store.exists(key):
         store.put(key, data)
     for earlier in store.list(PREFIX):

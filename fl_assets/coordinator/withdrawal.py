@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from fl_assets.config import StrictModel
 from fl_assets.coordinator import documents
+from fl_assets.coordinator.erased import erased_versions
 from fl_assets.coordinator.lineage import RegisteredVersion, open_registry, registered_versions
 from fl_assets.errors import BadDataError, FlAssetsError
 from fl_assets.federation.recipe import SUFFIX, load_recipe, recipe_names, routine_names
@@ -199,6 +200,7 @@ def withdraw(settings: Settings, hospital: str) -> Withdrawal:
 def readmit(settings: Settings, hospital: str) -> list[str]:
     """Take a hospital in again and return the versions that are not blocked any more.
 
+    One that saw somebody who was erased is not among them: that block is another, and stays.
     Aliases are left to the next promotion.
 
     Raises:
@@ -211,11 +213,12 @@ def readmit(settings: Settings, hospital: str) -> list[str]:
         raise NotWithdrawnError(hospital, "there is nothing to take back")
     registry = open_registry(settings)
     remaining = settings.withdrawn - {hospital}
+    erased = erased_versions(registry)
     free = []
     for found in registered_versions(registry):
         if found.holds(hospital) and TAG in found.tags:
             _tag(registry, found, remaining)
-            if not any(found.holds(name) for name in remaining):
+            if found.version not in erased and not any(map(found.holds, remaining)):
                 free.append(found.version)
     settings.coordinator_store().delete(_key(hospital))
     return free

@@ -15,20 +15,29 @@ if TYPE_CHECKING:
     from fl_assets.coordinator.chain import Seen
     from fl_assets.privacy.ledger_entries import LedgerHead
 
-LEDGER, EGRESS = "privacy_ledger", "egress_log"
+UPLOADS, LEDGER, EGRESS = "hospital_uploads", "privacy_ledger", "egress_log"
 
 
 def moved_on(instance: dg.DagsterInstance, settings: Settings, asset: str, hospital: str) -> bool:
     """Tell whether Dagster's record of a hospital's asset is behind what is in its store.
 
-    So it is after an upload, after ``python -m fl_assets.site``, and for the two logs after every
-    training: the asset exists in another version than the one Dagster saw last.
+    So it is after an upload, after ``python -m fl_assets.site``, after ``fla delete-data``, and for
+    the two logs after every training: the asset is there in another version than the one Dagster
+    saw last, or not any more.
     """
+    from fl_assets.coordinator.chain import CHAIN
+
     store = settings.listing_store(hospital)
-    if asset == "hospital_records" and _has_new_uploads(store):
-        return True
-    found = _ledger_version(store, hospital) if asset == LEDGER else _version(store, asset)
-    return found is not None and found != seen(instance, asset, hospital).version
+    known = seen(instance, asset, hospital).version
+    if asset == UPLOADS:
+        return not _is_dealt(store, str(known))
+    if asset == LEDGER:
+        return _ledger_version(store, hospital) != known
+    if asset not in (*CHAIN, EGRESS):
+        return False
+    return (asset == "hospital_records" and _has_new_uploads(store)) or (
+        _version(store, asset) != known
+    )
 
 
 def inputs_changed(settings: Settings, asset: str, partition: str | None) -> bool:
@@ -92,6 +101,13 @@ def _ledger_version(store: SiteStore, hospital: str) -> str:
         return "damaged"
 
 
+def _is_dealt(store: SiteStore, version: str) -> bool:
+    from fl_assets.coordinator.simulation import key_of
+
+    key = key_of(version)
+    return any(info.key == key for info in store.list(key))
+
+
 def _has_new_uploads(store: SiteStore) -> bool:
     from fl_assets.site.intake import new_uploads
 
@@ -99,12 +115,10 @@ def _has_new_uploads(store: SiteStore) -> bool:
 
 
 def _version(store: SiteStore, asset: str) -> str | None:
-    from fl_assets.coordinator.chain import CHAIN, current_version
+    from fl_assets.coordinator.chain import current_version
     from fl_assets.site.egress import EgressLog
 
-    if asset == EGRESS:
-        return EgressLog(store).version()
-    return current_version(store, asset) if asset in CHAIN else None
+    return EgressLog(store).version() if asset == EGRESS else current_version(store, asset)
 
 
 def seen(instance: dg.DagsterInstance, asset: str, hospital: str) -> Seen:

@@ -170,6 +170,13 @@ def test_readmission_frees_what_no_other_withdrawal_blocks(finished_world: Setti
         readmit(anew(finished_world), HOSPITAL)
 
 
+def test_readmission_frees_no_model_with_an_erased_patient(finished_world: Settings) -> None:
+    withdraw(finished_world, HOSPITAL)
+    seen, *others = sorted(tags(finished_world, withdrawal.TAG), key=int)
+    open_registry(finished_world).tag(seen, ERASED, "2026-01-31")
+    assert readmit(anew(finished_world), HOSPITAL) == others
+
+
 def test_consequences_name_what_so_few_hospitals_cannot_do(finished_world: Settings) -> None:
     recipe = {
         "model": {"kind": "logistic_regression"},

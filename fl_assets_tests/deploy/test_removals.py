@@ -80,3 +80,16 @@ def test_nobody_asks_of_those_that_stay_or_are_disposable(tmp_path: Path) -> Non
     other = {"type": "aws_iam_role", "change": {"actions": ["delete"], "before": {}}}
     changes = [bucket("north", "update"), bucket("south", "delete", force=True), other]
     assert look(tmp_path, *changes).returncode == 0
+
+
+def test_without_a_plan_nothing_is_said_to_be_safe() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.removals"],
+        cwd=REPOSITORY,
+        input="",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("no plan on standard input: `terraform show -json` failed")
