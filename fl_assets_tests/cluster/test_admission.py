@@ -270,9 +270,16 @@ def test_a_pod_of_the_release_before_is_still_tidied_up(kube: FakeKube) -> None:
     }
     try:
         kube.apply({**image, "data": {"image": "registry/site:2"}})
-        (now,) = [p for p in kube.objects("Pod", PLACE) if p["metadata"]["name"] == name]
+        # Its node is the last that anybody writes into its spec.
+        (now,) = kube.until(
+            lambda: [
+                each
+                for each in kube.objects("Pod", PLACE)
+                if each["metadata"]["name"] == name and each["spec"].get("nodeName")
+            ]
+        )
         now["metadata"]["labels"]["seen"] = "yes"
-        # Whatever its node has said of it meanwhile.
+        # Whatever the node says of it meanwhile.
         del now["metadata"]["resourceVersion"]
         kube.apply(now)
         with pytest.raises(ApiError, match="registry/site:2"):
