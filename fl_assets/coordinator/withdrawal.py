@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from fl_assets.config import StrictModel
 from fl_assets.coordinator import documents
-from fl_assets.coordinator.erased import erased_versions
+from fl_assets.coordinator.erased import TAG as ERASED
 from fl_assets.coordinator.lineage import RegisteredVersion, open_registry, registered_versions
 from fl_assets.errors import BadDataError, FlAssetsError
 from fl_assets.federation.recipe import SUFFIX, load_recipe, recipe_names, routine_names
@@ -213,12 +213,11 @@ def readmit(settings: Settings, hospital: str) -> list[str]:
         raise NotWithdrawnError(hospital, "there is nothing to take back")
     registry = open_registry(settings)
     remaining = settings.withdrawn - {hospital}
-    erased = erased_versions(registry)
     free = []
     for found in registered_versions(registry):
         if found.holds(hospital) and TAG in found.tags:
             _tag(registry, found, remaining)
-            if found.version not in erased and not any(map(found.holds, remaining)):
+            if ERASED not in found.tags and not any(map(found.holds, remaining)):
                 free.append(found.version)
     settings.coordinator_store().delete(_key(hospital))
     return free

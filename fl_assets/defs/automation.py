@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import dagster as dg
 from dagster import AutomationCondition
 
+from fl_assets.defs.materialisations import VERSION, newest, tags_of
+
 REFRESHED = ("hospital_partitions", "hospital_profile", "local_baseline")
-_VERSION = "dagster/data_version"
 _MADE_FROM = "dagster/input_event_pointer/"
 
 
-class Behind(AutomationCondition[dg.AssetKey]):
+class Outdated(AutomationCondition[dg.AssetKey]):
     """True of a hospital whose asset is missing, or made from other content than there is now.
 
     Unless a run has tried to follow that content: one that fails is not repeated by itself. All of
@@ -38,43 +37,34 @@ class Behind(AutomationCondition[dg.AssetKey]):
         view, hospitals = context.asset_graph_view, context.partitions_def
         assert hospitals is not None, context.key
         parents = context.asset_graph.get(context.key).parent_keys
-        behind = {
+        outdated = {
             hospital
             for hospital in context.candidate_subset.expensively_compute_partition_keys()
-            if any(_is_behind(view.instance, context.key, each, hospital) for each in parents)
+            if any(_is_outdated(view.instance, context.key, each, hospital) for each in parents)
         }
         return dg.AutomationResult(
-            context, view.get_subset_from_partition_keys(context.key, hospitals, behind)
+            context, view.get_subset_from_partition_keys(context.key, hospitals, outdated)
         )
 
 
-def _is_behind(
+def _is_outdated(
     instance: dg.DagsterInstance, key: dg.AssetKey, parent: dg.AssetKey, hospital: str
 ) -> bool:
-    there = _newest(instance, dg.AssetRecordsFilter(parent, asset_partitions=[hospital]))
+    there = newest(instance, dg.AssetRecordsFilter(parent, asset_partitions=[hospital]))
     if there is None:
         return False
-    made = _newest(instance, dg.AssetRecordsFilter(key, asset_partitions=[hospital]))
-    pointer = _tags(made).get(_MADE_FROM + parent.to_user_string())
+    made = newest(instance, dg.AssetRecordsFilter(key, asset_partitions=[hospital]))
+    pointer = tags_of(made).get(_MADE_FROM + parent.to_user_string())
+    if pointer == str(there.storage_id):
+        return False
     if pointer is not None:
-        read = _newest(instance, dg.AssetRecordsFilter(parent, storage_ids=[int(pointer)]))
-        if read is not None and _tags(read).get(_VERSION) == _tags(there).get(_VERSION):
+        read = newest(instance, dg.AssetRecordsFilter(parent, storage_ids=[int(pointer)]))
+        if read is not None and tags_of(read).get(VERSION) == tags_of(there).get(VERSION):
             return False
     tried = instance.get_latest_planned_materialization_info(key, hospital)
     return tried is None or (
         tried.storage_id < there.storage_id and tried.run_id != there.event_log_entry.run_id
     )
-
-
-def _newest(
-    instance: dg.DagsterInstance, wanted: dg.AssetRecordsFilter
-) -> dg.EventLogRecord | None:
-    return next(iter(instance.fetch_materializations(wanted, limit=1).records), None)
-
-
-def _tags(record: dg.EventLogRecord | None) -> Mapping[str, str]:
-    made = None if record is None else record.asset_materialization
-    return {} if made is None else made.tags or {}
 
 
 def refresh_condition() -> AutomationCondition:
@@ -87,7 +77,7 @@ def refresh_condition() -> AutomationCondition:
         ~AutomationCondition.in_progress()
         & ~AutomationCondition.any_deps_in_progress()
         & ~AutomationCondition.any_deps_missing()
-        & (AutomationCondition.any_deps_match(AutomationCondition.will_be_requested()) | Behind())
+        & (AutomationCondition.any_deps_match(AutomationCondition.will_be_requested()) | Outdated())
     ).with_label("follows its hospital's data")
 
 

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from fl_assets.coordinator.chain import CHAIN, RECORDS, Seen, current_version
+from fl_assets.defs.materialisations import VERSION, newest, tags_of
 from fl_assets.errors import FlAssetsError
 from fl_assets.settings import Settings
 from fl_assets.storage import SiteStore
 
 if TYPE_CHECKING:
-    from fl_assets.coordinator.chain import Seen
     from fl_assets.privacy.ledger_entries import LedgerHead
 
 UPLOADS, LEDGER, EGRESS = "hospital_uploads", "privacy_ledger", "egress_log"
@@ -25,19 +26,15 @@ def moved_on(instance: dg.DagsterInstance, settings: Settings, asset: str, hospi
     the two logs after every training: the asset is there in another version than the one Dagster
     saw last, or not any more.
     """
-    from fl_assets.coordinator.chain import CHAIN
-
+    if asset not in (UPLOADS, LEDGER, EGRESS, *CHAIN):
+        return False
     store = settings.listing_store(hospital)
+    if asset == RECORDS and _has_new_uploads(store):
+        return True
     known = seen(instance, asset, hospital).version
     if asset == UPLOADS:
         return not _is_dealt(store, str(known))
-    if asset == LEDGER:
-        return _ledger_version(store, hospital) != known
-    if asset not in (*CHAIN, EGRESS):
-        return False
-    return (asset == "hospital_records" and _has_new_uploads(store)) or (
-        _version(store, asset) != known
-    )
+    return _version(store, asset, hospital) != known
 
 
 def inputs_changed(settings: Settings, asset: str, partition: str | None) -> bool:
@@ -114,20 +111,19 @@ def _has_new_uploads(store: SiteStore) -> bool:
     return bool(new_uploads(store))
 
 
-def _version(store: SiteStore, asset: str) -> str | None:
-    from fl_assets.coordinator.chain import current_version
+def _version(store: SiteStore, asset: str, hospital: str) -> str | None:
     from fl_assets.site.egress import EgressLog
 
+    if asset == LEDGER:
+        return _ledger_version(store, hospital)
     return EgressLog(store).version() if asset == EGRESS else current_version(store, asset)
 
 
 def seen(instance: dg.DagsterInstance, asset: str, hospital: str) -> Seen:
     """Return what Dagster knows of a hospital's asset."""
-    from fl_assets.coordinator.chain import Seen
-
     wanted = dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[hospital])
-    for record in instance.fetch_materializations(wanted, limit=1).records:
-        made = record.asset_materialization
-        version = None if made is None else (made.tags or {}).get("dagster/data_version")
-        return Seen(version, str(record.storage_id), datetime.fromtimestamp(record.timestamp, UTC))
-    return Seen()
+    record = newest(instance, wanted)
+    if record is None:
+        return Seen()
+    version, when = tags_of(record).get(VERSION), datetime.fromtimestamp(record.timestamp, UTC)
+    return Seen(version, str(record.storage_id), when)

@@ -36,11 +36,15 @@ def look(
     program.chmod(0o755)
     for name, text in answers.items():
         (folder / name).write_text(text)
+    return read(folder, json.dumps({"resource_changes": changes}))
+
+
+def read(folder: Path, plan: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "deploy.removals"],
         cwd=REPOSITORY,
         env=os.environ | {"PATH": str(folder)},
-        input=json.dumps({"resource_changes": changes}),
+        input=plan,
         capture_output=True,
         text=True,
         check=False,
@@ -82,14 +86,7 @@ def test_nobody_asks_of_those_that_stay_or_are_disposable(tmp_path: Path) -> Non
     assert look(tmp_path, *changes).returncode == 0
 
 
-def test_without_a_plan_nothing_is_said_to_be_safe() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "deploy.removals"],
-        cwd=REPOSITORY,
-        input="",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def test_without_a_plan_nothing_is_said_to_be_safe(tmp_path: Path) -> None:
+    done = read(tmp_path, "")
     assert done.returncode == 1
     assert done.stderr.startswith("no plan on standard input: `terraform show -json` failed")
