@@ -196,7 +196,9 @@ def seaweedfs(
         "-master.volumeSizeLimitMB=64", "-volume.max=0", "-master.telemetry=false",
     ]  # fmt: skip
     with _process(command, log, f"{url}/healthz"):
-        yield S3Server(url, admin)
+        server = S3Server(url, admin)
+        _await_refusal(server)
+        yield server
 
 
 def _s3_config(admin: Mapping[str, str]) -> dict[str, Any]:
@@ -359,6 +361,23 @@ def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         except (OSError, HTTPException):
             time.sleep(0.05)
     raise RuntimeError(f"the server did not start:\n{log.read_text()[-3000:]}")
+
+
+def _await_refusal(server: S3Server) -> None:
+    # SeaweedFS says that it is well before it has read who may call, and serves all until then.
+    from botocore.exceptions import ClientError
+
+    strangers = {"AWS_ACCESS_KEY_ID": "stranger", "AWS_SECRET_ACCESS_KEY": "stranger"}
+    client = S3Server(server.url, strangers).client("s3")
+    end = time.monotonic() + _START_SECONDS
+    while time.monotonic() < end:
+        try:
+            client.list_buckets()
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "InvalidAccessKeyId":
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"{server.url} serves everybody")
 
 
 def _post(url: str, body: bytes) -> None:
