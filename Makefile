@@ -8,6 +8,9 @@ DATA ?= synthetic
 PYTEST_ARGS ?= -n 3 --dist loadfile --no-loadscope-reorder
 CONSORTIUM ?= consortium.yaml
 
+# Hundreds of processes start in the tests. Where this is set, each compiles the package anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help demo test check dev lock clean screenshots benchmark
 .PHONY: test-infra check-infra deploy train-remote verify-remote
 

@@ -18,9 +18,9 @@ from fl_assets.defs.outside import EGRESS, LEDGER, UPLOADS, inputs_changed, move
 from fl_assets.defs.partitions import sync_hospitals
 from fl_assets.defs.staleness import Staleness
 from fl_assets.errors import FlAssetsError
-from fl_assets.federation.recipe import recipe_names, routine_names
+from fl_assets.federation.recipe import require_recipe, routine_names
 from fl_assets.federation.runtimes.base import KubernetesConfig, build_runtime
-from fl_assets.federation.sweep import sweep_names, sweeps_folder
+from fl_assets.federation.sweep import require_sweep
 from fl_assets.settings import Settings
 
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -33,18 +33,6 @@ class NotReadyError(FlAssetsError):
 
     def __init__(self, asset: str) -> None:
         super().__init__(f"{asset} was never materialised: run `fla demo` first")
-
-
-class UnknownPartitionError(FlAssetsError):
-    """A recipe or sweep that is not in its folder."""
-
-    def __init__(self, kind: str, name: str, folder: Path, known: Sequence[str]) -> None:
-        cure = f"it has {', '.join(known) or 'none'}"
-        file = Path(name)
-        if file.suffix or len(file.parts) > 1:
-            first = "" if file.stem in known else f"copy it to {folder / file.stem}.yaml, then "
-            cure = f"{first}call it {file.stem!r}"
-        super().__init__(f"{name!r} is no {kind} in {folder}: {cure}")
 
 
 class StepFailedError(FlAssetsError):
@@ -190,15 +178,13 @@ def run_recipes(
         Each step's outcome as it ends.
 
     Raises:
-        UnknownPartitionError: a name is not in the folder; nothing was done.
+        UnknownRecipeError: a name is not in the folder; nothing was done.
         NotReadyError: the main job never got as far as the recipes; nothing was done.
         UnknownRuntimeError: the settings name none; nothing was done.
         StepFailedError: at the end, if a recipe failed.
     """
-    known = recipe_names(settings.recipes)
     for name in recipes:
-        if name not in known:
-            raise UnknownPartitionError("recipe", name, settings.recipes, known)
+        require_recipe(settings.recipes, name)
     _require(instance, "preprocessor")
     if settings.consortium.simulated:
         _require(instance, "centralized_baseline")
@@ -220,13 +206,11 @@ def run_sweep(
         fresh: forget the trials that are stored.
 
     Raises:
-        UnknownPartitionError: the name is not in the folder.
+        UnknownRecipeError: the name is not in the folder.
         NotReadyError: the main job never got as far as the recipes.
         StepFailedError: the sweep failed.
     """
-    known = sweep_names(settings.recipes)
-    if sweep not in known:
-        raise UnknownPartitionError("sweep", sweep, sweeps_folder(settings.recipes), known)
+    require_sweep(settings.recipes, sweep)
     _require(instance, "preprocessor")
     step = Step(("recipe_sweep",), sweep)
     config = {"recipe_sweep": {"config": {"fresh": fresh}}}

@@ -15,7 +15,8 @@ from fl_assets.cohorts.synthetic import generate
 from fl_assets.coordinator.comparison import load_comparison
 from fl_assets.coordinator.sweep_report import load_sweep_result
 from fl_assets.coordinator.training import load_release
-from fl_assets.pipeline import NotReadyError, Outcome, StepFailedError, UnknownPartitionError
+from fl_assets.federation.recipe import UnknownRecipeError
+from fl_assets.pipeline import NotReadyError, Outcome, StepFailedError
 from fl_assets.settings import Settings
 from fl_assets.site import intake, partitions
 from fl_assets.site.deletion import delete_data
@@ -228,9 +229,9 @@ def test_nothing_is_trained_before_the_main_job_or_under_an_unknown_name(
             list(pipeline.run_recipes(world, empty, ["small-lr"]))
         with pytest.raises(NotReadyError):
             pipeline.run_sweep(world, empty, "small")
-    with pytest.raises(UnknownPartitionError, match="'nope' is no recipe"):
+    with pytest.raises(UnknownRecipeError, match="'nope' is no recipe"):
         list(pipeline.run_recipes(finished_world, instance, ["small-lr", "nope"]))
-    with pytest.raises(UnknownPartitionError, match="'nope' is no sweep"):
+    with pytest.raises(UnknownRecipeError, match="'nope' is no sweep"):
         pipeline.run_sweep(finished_world, instance, "nope")
 
 

@@ -32,10 +32,13 @@ def audit(
     from fl_assets.coordinator.audit_gates import audit_gates
     from fl_assets.coordinator.audit_report import audit_table
     from fl_assets.coordinator.training import load_release
+    from fl_assets.federation.recipe import require_recipe
 
     settings = Settings.from_environment()
     store = settings.coordinator_store()
     found = find_audit(store, recipe)
+    if found is None:
+        require_recipe(settings.recipes, recipe)
     if found is None or not found.is_of(release := load_release(store, recipe)):
         raise NotAuditedError(recipe)
     gates = audit_gates(store, release, settings.consortium.promotion.max_membership_auc)

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from fl_assets.cli.output import Format, FormatOption, err, out, print_json, print_table
-from fl_assets.cli.steps import announce, dagster, step_json, tell
+from fl_assets.cli.steps import StepsFailedError, announce, dagster, step_json, tell
 from fl_assets.errors import FlAssetsError
 from fl_assets.settings import Settings
 
@@ -54,17 +54,19 @@ def demo(
         synthetic_rows=rows or settings.synthetic_rows,
     )
     outcomes: list[Outcome] = []
-    failure = None
+    failed = False
     with dagster(settings) as instance:
         try:
             for outcome in pipeline.run(settings, instance, before=announce):
                 outcomes.append(outcome)
                 tell(outcome)
-        except pipeline.StepFailedError as error:
-            failure = error
-    _answer_demo(settings, outcomes, answer)
-    if failure is not None:
-        raise failure
+        except pipeline.StepFailedError:
+            failed = True
+    # Where nothing was looked at, what an earlier run has left says nothing of this one.
+    if len(outcomes) > 1 or answer == Format.JSON:
+        _answer_demo(settings, outcomes, answer)
+    if failed:
+        raise StepsFailedError(outcomes)
 
 
 def _answer_demo(settings: Settings, outcomes: list[Outcome], answer: Format) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
+import click
 import typer
 from rich.markup import escape
 
@@ -19,6 +20,7 @@ from fl_assets.cli.output import (
     print_table,
 )
 from fl_assets.settings import Settings
+from fl_assets.site.egress import EgressKind
 
 if TYPE_CHECKING:
     from fl_assets.reporting.html import Table
@@ -31,7 +33,11 @@ def egress(
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="From this day (UTC) on.")
     ] = None,
     kind: Annotated[
-        list[str] | None, typer.Option(help="Of this kind alone; may be given again.")
+        list[str] | None,
+        typer.Option(
+            click_type=click.Choice(get_args(EgressKind)),
+            help="Of this kind alone; may be given again.",
+        ),
     ] = None,
     run: Annotated[str | None, typer.Option(help="That this run asked for.")] = None,
     messages: Annotated[

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from fl_assets.cli.output import Format, FormatOption, err, out, print_json, print_table
-from fl_assets.cli.steps import announce, dagster, step_json, tell
+from fl_assets.cli.steps import StepsFailedError, announce, dagster, step_json, tell
 from fl_assets.errors import FlAssetsError
 from fl_assets.settings import Settings
 
@@ -82,7 +82,7 @@ def run(
         metrics_port=metrics_port or settings.metrics_port,
     )
     outcomes: list[Outcome] = []
-    failure = None
+    failed = False
     with dagster(settings) as instance:
         steps = run_recipes(settings, instance, names, before=announce, fresh=fresh, force=force)
         try:
@@ -91,12 +91,12 @@ def run(
                 tell(outcome)
                 if answer == Format.TABLE and outcome.failure is None:
                     _show_evaluation(settings, outcome.step)
-        except StepFailedError as error:
-            failure = error
+        except StepFailedError:
+            failed = True
     if answer == Format.JSON:
         print_json(_run_json(settings, names, outcomes))
-    if failure is not None:
-        raise failure
+    if failed:
+        raise StepsFailedError(outcomes)
 
 
 def _show_evaluation(settings: Settings, step: Step) -> None:

@@ -12,6 +12,7 @@ from fl_assets.coordinator.trained import released_model
 from fl_assets.coordinator.training import load_release, ready_sites
 from fl_assets.errors import FlAssetsError
 from fl_assets.federation.job import load_result
+from fl_assets.federation.recipe import require_recipe
 from fl_assets.learning.metrics import Metric
 from fl_assets.learning.paired import LOWER_IS_BETTER, PairedEvaluation, combine
 from fl_assets.reporting.html import Cell, Table
@@ -76,6 +77,7 @@ def compare_recipes(settings: Settings, a: str, b: str) -> RecipePair:
     together.
 
     Raises:
+        UnknownRecipeError: there is none of that name.
         NotComparableError: one was not trained, or its evaluation is of another model or of other
             rows than the hospitals' current ones.
         NoisedFiguresError: one has its figures noised.
@@ -83,7 +85,7 @@ def compare_recipes(settings: Settings, a: str, b: str) -> RecipePair:
     """
     store = settings.coordinator_store()
     current = {name: manifest.version for name, manifest in ready_sites(settings).items()}
-    releases = [_evaluated(store, recipe, current) for recipe in (a, b)]
+    releases = [_evaluated(settings, store, recipe, current) for recipe in (a, b)]
     first, second = (_model(store, release) for release in releases)
     run = "-against-".join(release.run for release in releases)
     request = CompareModels(run=run, a=first, b=second)
@@ -103,12 +105,15 @@ def compare_recipes(settings: Settings, a: str, b: str) -> RecipePair:
     )
 
 
-def _evaluated(store: SiteStore, recipe: str, current: dict[str, str]) -> ReleaseRecord:
+def _evaluated(
+    settings: Settings, store: SiteStore, recipe: str, current: dict[str, str]
+) -> ReleaseRecord:
     """Return the release of a recipe whose evaluation is of it and of the current rows."""
     try:
         release = load_release(store, recipe)
         evaluation = load_evaluation(store, recipe)
     except ObjectNotFoundError:
+        require_recipe(settings.recipes, recipe)
         raise NotComparableError(recipe, "it has no evaluated model") from None
     if evaluation.version != release.version:
         raise NotComparableError(recipe, f"version {release.version} was not evaluated")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from fl_assets.config import ConfigFileError, StrictModel, load_yaml_model
+from fl_assets.errors import FlAssetsError
 from fl_assets.federation.strategies.configs import (
     FedAvgConfig,
     KrumConfig,
@@ -208,6 +210,18 @@ class Recipe(StrictModel):
         )
 
 
+class UnknownRecipeError(FlAssetsError):
+    """A recipe or sweep that is not in its folder."""
+
+    def __init__(self, kind: str, name: str, folder: Path, known: Sequence[str]) -> None:
+        cure = f"it has {', '.join(known) or 'none'}"
+        file = Path(name)
+        if file.suffix or len(file.parts) > 1:
+            first = "" if file.stem in known else f"copy it to {folder / file.stem}.yaml, then "
+            cure = f"{first}call it {file.stem!r}"
+        super().__init__(f"{name!r} is no {kind} in {folder}: {cure}")
+
+
 class _RecipeFile(Recipe):
     """A recipe file may leave the name out: the file has one."""
 
@@ -261,3 +275,14 @@ def recipe_names(folder: Path) -> list[str]:
     if not names:
         raise ConfigFileError(f"{folder} holds no recipe: add one, for example fedavg-lr.yaml")
     return names
+
+
+def require_recipe(folder: Path, name: str) -> None:
+    """Check that a folder holds a recipe.
+
+    Raises:
+        UnknownRecipeError: it does not.
+    """
+    known = recipe_names(folder)
+    if name not in known:
+        raise UnknownRecipeError("recipe", name, folder, known)

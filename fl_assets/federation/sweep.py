@@ -12,7 +12,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from fl_assets.config import ConfigFileError, StrictModel, load_yaml_model, parse_yaml_model
 from fl_assets.errors import FlAssetsError
-from fl_assets.federation.recipe import SUFFIX, Recipe, load_recipe
+from fl_assets.federation.recipe import SUFFIX, Recipe, UnknownRecipeError, load_recipe
 
 _FIXED = {"name", "description", "seed"}
 
@@ -143,6 +143,17 @@ def sweep_names(recipes: Path) -> list[str]:
     return sorted(
         p.name.removesuffix(SUFFIX) for p in sweeps_folder(recipes).glob(f"[!.]*{SUFFIX}")
     )
+
+
+def require_sweep(recipes: Path, name: str) -> None:
+    """Check that there is a sweep of this name.
+
+    Raises:
+        UnknownRecipeError: there is not.
+    """
+    known = sweep_names(recipes)
+    if name not in known:
+        raise UnknownRecipeError("sweep", name, sweeps_folder(recipes), known)
 
 
 def load_sweep(recipes: Path, name: str) -> tuple[Sweep, Recipe]:

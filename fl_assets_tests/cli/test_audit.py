@@ -25,7 +25,14 @@ def test_an_audit_of_another_version_is_none(fla: Fla, finished_world: Settings)
     store = finished_world.coordinator_store()
     older = load_audit(store, "small-lr").model_copy(update={"version": "0"})
     documents.save(store, audit_key("small-lr"), older)
-    for recipe in ("small-lr", "nope"):
+    (finished_world.recipes / "new.yaml").write_text("model: {kind: logistic_regression}\n")
+    for recipe in ("small-lr", "new"):
         refused = fla.over(finished_world)("audit", recipe)
         assert refused.code == 1
         assert f"`fla run {recipe}` does it" in " ".join(refused.err.split())
+
+
+def test_an_audit_of_what_is_no_recipe(fla: Fla, finished_world: Settings) -> None:
+    refused = fla.over(finished_world)("audit", "nope")
+    assert refused.code == 1
+    assert "it has small-lr, small-mlp" in " ".join(refused.err.split())

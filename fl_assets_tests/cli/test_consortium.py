@@ -33,6 +33,16 @@ def test_demo_as_json_lists_every_step(fla: Fla, finished_world: Settings) -> No
     assert done == {"raw_dataset", "recipe"}
 
 
+def test_demo_of_a_file_that_is_not_there_says_so_and_nothing_else(
+    fla: Fla, finished_world: Settings, tmp_path: Path
+) -> None:
+    result = fla.over(finished_world)("demo", "--data", str(tmp_path / "nowhere.csv"))
+    assert result.code == 1
+    assert result.err.count("nowhere.csv") == 1
+    assert "raw_dataset failed, for the reasons above" in result.err
+    assert not result.out
+
+
 def test_status_before_and_after(fla: Fla, world: Settings, finished_world: Settings) -> None:
     finished = fla.over(finished_world)("status", "--format", "json")
     answer = json.loads(finished.out)

@@ -42,6 +42,12 @@ def test_totals_and_filters(fla: Fla, logged: Settings) -> None:
     assert (first["kind"], first["size"]) == ("update", 4000)  # type: ignore[index]
 
 
+def test_a_kind_that_there_is_not(fla: Fla, logged: Settings) -> None:
+    refused = fla.over(logged)("egress", HOSPITAL, "--kind", "updates")
+    assert refused.code == 2
+    assert "secure_sum" in refused.err
+
+
 def test_for_people_and_as_a_page(fla: Fla, logged: Settings, tmp_path: Path) -> None:
     page = tmp_path / "egress.html"
     result = fla.over(logged)("egress", HOSPITAL, "--kind", "update", "--html", str(page))

@@ -93,7 +93,8 @@ def test_run_as_json_and_a_failing_recipe_among_others(fla: Fla, finished_world:
     result = fla.over(finished_world)("run", "small-mlp", "small-lr", "--format", "json")
 
     assert result.code == 1
-    assert "recipe of small-mlp failed" in result.err
+    assert "[small-mlp] recipe failed, for the reasons above" in result.err
+    assert result.err.count("forest") == 1
     answer = json.loads(result.out)
     assert answer["evaluations"]["small-lr"]["version"] == "3"
     assert [step["status"] for step in answer["steps"]] == [

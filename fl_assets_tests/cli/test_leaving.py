@@ -38,6 +38,7 @@ def test_a_hospital_leaves_deletes_its_data_and_comes_back(
     assert left.code == 0, left.err
     assert "was champion: there is none any more" in left.out
     assert "to train without it: fla demo" in left.out
+    assert "was champion" not in fla("withdraw", HOSPITAL, "--yes").out
     status = fla("status")
     assert "withdrawn: hospital-c" in status.out
     assert "no champion any more" in status.out

@@ -19,6 +19,7 @@ from fl_assets.coordinator.pair import (
 )
 from fl_assets.coordinator.trained import OutdatedModelError
 from fl_assets.coordinator.training import load_release
+from fl_assets.federation.recipe import UnknownRecipeError
 from fl_assets.learning.paired import PairedEvaluation, Scored, compare_pair
 from fl_assets.privacy.configs import PrivacyConfig
 from fl_assets.settings import Settings
@@ -87,8 +88,11 @@ def test_a_real_consortium_compares_without_pooling(finished_world: Settings) ->
 
 def test_a_model_that_was_not_evaluated(finished_world: Settings) -> None:
     store = finished_world.coordinator_store()
-    with pytest.raises(NotComparableError, match=r"nope cannot .* run `fla run nope` first"):
+    with pytest.raises(UnknownRecipeError, match="it has small-lr, small-mlp"):
         compare_recipes(finished_world, "small-lr", "nope")
+    (finished_world.recipes / "new.yaml").write_text("model: {kind: logistic_regression}\n")
+    with pytest.raises(NotComparableError, match=r"new cannot .* run `fla run new` first"):
+        compare_recipes(finished_world, "small-lr", "new")
     release = load_release(store, "small-mlp").model_copy(update={"version": "17"})
     store.put("releases/small-mlp.json", release.model_dump_json().encode())
     with pytest.raises(NotComparableError, match="version 17 was not evaluated"):

@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 REFUSED = "this run was started with an app bundle that is not fl_assets': it is not run here"
 
 
+Half = Literal["site", "server"]
+
+
 class ExecutorArguments(StrictModel):
     """What an executor needs.
 
@@ -41,7 +44,7 @@ class ExecutorArguments(StrictModel):
         terminal: file descriptor for progress, if it is to be shown; the log if None.
     """
 
-    half: Literal["site", "server"]
+    half: Half
     announced: Path
     runtime: Path
     secret: Path
@@ -52,7 +55,7 @@ class ExecutorArguments(StrictModel):
 def main() -> None:
     """Take tasks until killed, or one run."""
     given = entry.begin(ExecutorArguments)
-    (warm_site if given.half == "site" else warm_server)()
+    warm(given.half)
     from fl_assets.federation.flower_internals.tasks import Tasks
 
     entry.announce(given.announced, "ready")
@@ -66,21 +69,18 @@ def main() -> None:
         serve_message(tasks, app)
 
 
-def warm_site() -> None:
-    """Import what a round needs, so that the first one does not wait for it."""
-    import torch
+def warm(half: Half) -> None:
+    """Import what the first message or run would wait for.
 
-    # Torch imports its compiler with the first step of an optimiser, which takes a second.
-    model = torch.nn.Linear(1, 1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    model(torch.ones(1, 1)).sum().backward()
-    optimizer.step()
-
-
-def warm_server() -> None:
-    """Import what a run needs."""
+    Not torch's compiler, which its optimisers import with their first step and which takes a
+    second: most models are trained without them (:mod:`fl_assets.learning.fused`).
+    """
     import fl_assets.federation.flower_internals.tasks
-    import fl_assets.federation.server_app  # noqa: F401
+
+    if half == "site":
+        import fl_assets.federation.client_app
+    else:
+        import fl_assets.federation.server_app  # noqa: F401
 
 
 def serve_message(tasks: Tasks, app: ClientApp) -> None:

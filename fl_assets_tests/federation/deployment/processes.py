@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fl_assets.federation.deployment.children import MARK, Child, announced_file
@@ -56,14 +58,22 @@ def child(folder: Path, name: str = "child", *, private: bool = False, **order: 
     )
 
 
-def parent(
-    module: str, *arguments: str, environment: Mapping[str, str] | None = None
-) -> subprocess.Popen[str]:
-    """Start a process that is to start children."""
-    return subprocess.Popen(
+@contextmanager
+def parent(folder: Path, module: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a process that starts a deployment in a folder; at the end nothing of it is left."""
+    with subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
-        env={**os.environ, **HERE, **(environment or {})},
+        env={**os.environ, **HERE},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
+        # What a shell starts in the background ignores interrupts, with all that comes of it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+            for pid in marked(folder):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)

@@ -107,11 +107,12 @@ def test_a_child_goes_with_what_it_has_started(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_child_does_not_outlive_its_parent(tmp_path: Path, number: signal.Signals) -> None:
-    process = parent("fl_assets_tests.federation.deployment.child", str(tmp_path))
-    assert process.stdout is not None
-    assert process.stdout.readline() == "hello\n"
-    # The parent itself has no mark.
-    assert len(marked(tmp_path)) == 2
-    process.send_signal(number)
-    process.communicate()
-    wait_for(lambda: not marked(tmp_path))
+    module = "fl_assets_tests.federation.deployment.child"
+    with parent(tmp_path, module, str(tmp_path)) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "hello\n"
+        # The parent itself has no mark.
+        assert len(marked(tmp_path)) == 2
+        process.send_signal(number)
+        process.communicate()
+        wait_for(lambda: not marked(tmp_path))

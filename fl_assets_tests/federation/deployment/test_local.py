@@ -265,16 +265,15 @@ def test_nothing_outlives_whoever_started_it(
     alone = job.model_copy(update={"sites": {"hospital-a": job.sites["hospital-a"]}})
     (tmp_path / "job.json").write_text(alone.model_dump_json())
     folder = tmp_path / "run"
-    process = parent(
-        "fl_assets_tests.federation.deployment.run_job", str(tmp_path / "job.json"), str(folder)
-    )
     store = world.coordinator_store()
-    wait_for(lambda: process.poll() is not None or store.list(f"runs/{job.run}/checkpoints/"))
-    assert process.poll() is None, process.communicate()
-    assert len(marked(folder)) == 4
-    process.send_signal(number)
-    process.communicate()
-    wait_for(lambda: not marked(folder))
+    module = "fl_assets_tests.federation.deployment.run_job"
+    with parent(folder, module, str(tmp_path / "job.json"), str(folder)) as process:
+        wait_for(lambda: process.poll() is not None or store.list(f"runs/{job.run}/checkpoints/"))
+        assert process.poll() is None, process.communicate()
+        assert len(marked(folder)) == 4
+        process.send_signal(number)
+        process.communicate()
+        wait_for(lambda: not marked(folder))
     if number == signal.SIGINT:
         # Python had time to clean up.
         assert not list(folder.glob("keys-*"))
