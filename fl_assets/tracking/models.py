@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -74,7 +76,12 @@ def log_model(
     Raises:
         TrackingError: MLflow failed.
     """
-    with tempfile.TemporaryDirectory() as scratch, reaching(tracking.uri), use(tracking, run_id):
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        reaching(tracking.uri),
+        use(tracking, run_id),
+        _nothing_compiled(),
+    ):
         folder = Path(scratch)
         setup = served_model.ModelSetup(model=config, threshold=threshold)
         files = {
@@ -95,6 +102,20 @@ def log_model(
             pip_requirements=[f"{name}=={_release(name)}" for name in _REQUIREMENTS],
         )
     return str(logged.model_uri)
+
+
+@contextmanager
+def _nothing_compiled() -> Iterator[None]:
+    """Have Python leave no compiled file beside the code that it runs.
+
+    MLflow runs a model's code in the folder that it stores. What is compiled there would be part of
+    the model, and names this machine's folders.
+    """
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def _release(package: str) -> str:
@@ -255,4 +276,5 @@ class Registry:
         mlflow.set_tracking_uri(self.tracking.uri)
         mlflow.set_registry_uri(self.tracking.uri)
         uri = f"models:/{self.name}{separator}{version_or_alias}"
-        return cast(LoadedModel, mlflow.pyfunc.load_model(uri))
+        with _nothing_compiled():
+            return cast(LoadedModel, mlflow.pyfunc.load_model(uri))

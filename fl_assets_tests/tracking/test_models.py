@@ -37,7 +37,11 @@ def test_the_logged_model_carries_signature_example_and_its_own_code(
     assert (logged.folder / "code" / "fl_assets" / "learning" / "models" / "build.py").is_file()
 
 
-def test_nothing_in_the_logged_model_needs_unpickling(logged: Logged) -> None:
+def test_nothing_in_the_logged_model_needs_unpickling(
+    logged: Logged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    logged.registry.load("1")
     files = [path for path in logged.folder.rglob("*") if path.is_file()]
     suffixes = {path.suffix for path in files}
     assert not suffixes & {".pkl", ".pickle", ".pt", ".pth", ".joblib", ".cloudpickle", ".pyc"}
