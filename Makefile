@@ -45,6 +45,8 @@ $(VENV)/.infra: requirements-infra-tests.txt $(VENV)/.dev
 demo: $(VENV)/.demo  ## Run the main job: raw data to champion (DATA=path, kaggle or synthetic)
 	DATA='$(DATA)' $(BIN)/fla demo
 
+# The workers share the cores, and no matrix of the tests is worth a second thread.
+test: export OMP_NUM_THREADS := 1
 test: $(VENV)/.dev  ## Run all tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 

@@ -170,8 +170,10 @@ def _to_types(
             numbers = pd.to_numeric(values, errors="coerce").astype(float)
             wrong = (numbers.isna() & ~missing) | np.isinf(numbers)
             faults |= {
-                (int(i), name): f"{name}: {_why_no_number(text[i], values[i])}"
-                for i in text.index[wrong]
+                (int(i), name): f"{name}: {_why_no_number(spelt, value)}"
+                for i, spelt, value in zip(
+                    text.index[wrong], text[wrong], values[wrong], strict=True
+                )
             }
             typed[name] = numbers
         if column is None or not column.nullable:

@@ -98,7 +98,10 @@ class TextUpload:
             LineError: a line without end.
         """
         rest = ""
-        while data := _read(self._stream, self._name, CHUNK):
+        # Small at first, so that a small file gives every thread its share.
+        size = -(-CHUNK // 4)
+        while data := _read(self._stream, self._name, size):
+            size = min(2 * size, CHUNK)
             text = rest + self._decoder.decode(data)
             # A carriage return at the end may have its line feed in the next chunk.
             end = max(text.rfind("\n"), text.rfind("\r", 0, -1)) + 1

@@ -73,6 +73,7 @@ class Coding:
 
     def apply(self, texts: pd.Series[Any]) -> pd.Series[Any]:
         """Return the canonical texts of a whole column, None for missing ones."""
+        import pandas as pd
+
         known = {text: self.canonical(text) for text in texts.dropna().unique()}
-        found = texts.map(known).astype(object)
-        return found.where(found.notna(), None)
+        return pd.Series([known.get(text) for text in texts], texts.index, object)

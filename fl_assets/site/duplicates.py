@@ -37,12 +37,12 @@ def told_apart(rows: pa.Table, key: str) -> tuple[pa.Table, pa.Table]:
         The duplicates, the others.
     """
     double = _same_as_next(rows[key]) & _same_as_next(rows[UPLOAD])
-    return rows.filter(pa.array(double)), rows.filter(pa.array(~double))
+    return _filtered(rows, double), _filtered(rows, ~double)
 
 
 def latest(rows: pa.Table, key: str) -> pa.Table:
     """Return the last row of every key; rows as of :func:`told_apart`."""
-    return rows.filter(pa.array(~_same_as_next(rows[key])))
+    return _filtered(rows, ~_same_as_next(rows[key]))
 
 
 def without(rows: pa.Table, uploads: Collection[int]) -> pa.Table:
@@ -119,6 +119,11 @@ def _by_upload(tables: Iterator[pa.Table]) -> Iterator[tuple[int, pa.Table]]:
     for rows in tables:
         for number in pc.unique(rows[UPLOAD]).to_pylist():
             yield number, rows.filter(pc.equal(rows[UPLOAD], number))
+
+
+def _filtered(rows: pa.Table, kept: Bools) -> pa.Table:
+    # A copy of all columns costs more than the look.
+    return rows if kept.all() else rows.filter(pa.array(kept))
 
 
 def _same_as_next(column: pa.ChunkedArray) -> Bools:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -206,13 +206,25 @@ def read_batches(
         stream.seek(0)
         try:
             file = pq.ParquetFile(stream)
-            for group in range(file.num_row_groups):
-                yield file.read_row_group(group, columns)
             if not file.num_row_groups:
                 yield file.schema_arrow.empty_table()
+            else:
+                read = partial(file.read_row_group, columns=columns)
+                yield from _one_ahead(read, file.num_row_groups)
         except (pa.ArrowException, OSError):
             # Without its cause, whose text may quote the file.
             raise DamagedRowsError(store.uri, key) from None
+
+
+def _one_ahead(read: Callable[[int], pa.Table], count: int) -> Iterator[pa.Table]:
+    """Read each of at least one group while the caller works on the one before it."""
+    with ThreadPoolExecutor(1) as thread:
+        reading = thread.submit(read, 0)
+        for group in range(1, count):
+            following = thread.submit(read, group)
+            yield reading.result()
+            reading = following
+        yield reading.result()
 
 
 def read_rows(store: SiteStore, key: str, sha256: str | None = None) -> pd.DataFrame:
