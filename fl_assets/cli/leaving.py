@@ -53,7 +53,6 @@ def withdraw(
     """
     from fl_assets.coordinator.withdrawal import consequences
     from fl_assets.coordinator.withdrawal import withdraw as carry_out
-    from fl_assets.tracking.models import CHAMPION
 
     settings = Settings.from_environment()
     found = consequences(settings, hospital)
@@ -66,9 +65,8 @@ def withdraw(
         print_json(done.model_dump(mode="json") | proposed | {"versions": _plain(done.versions)})
         return
     out.print(f"\n{hospital} has withdrawn; {len(done.versions)} model versions are blocked")
-    champion = next((v.version for v in found.versions if CHAMPION in v.aliases), None)
-    if champion is not None:
-        out.print(f"version {champion} was champion: there is none any more")
+    if found.champion is not None:
+        out.print(f"version {found.champion} was champion: there is none any more")
     for command in found.commands:
         out.print(f"to train without it: {command}")
     out.print(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from fl_assets.config import StrictModel
@@ -78,7 +78,7 @@ class Withdrawal(StrictModel):
     @property
     def champion(self) -> str | None:
         """Version that was champion before, if the withdrawal took it."""
-        return next((v.version for v in self.versions if CHAMPION in v.aliases), None)
+        return _champion(self.versions)
 
 
 class Consequences(StrictModel):
@@ -99,10 +99,19 @@ class Consequences(StrictModel):
     experiments: tuple[str, ...]
 
     @property
+    def champion(self) -> str | None:
+        """Version that is champion now, if it is among those that are blocked."""
+        return _champion(self.versions)
+
+    @property
     def commands(self) -> list[str]:
         """What to run for models without the hospital."""
         run = [f"fla run {' '.join(self.experiments)}"] if self.experiments else []
         return [*run, "fla demo"] if self.retrain and self.staying else []
+
+
+def _champion(versions: Iterable[BlockedVersion]) -> str | None:
+    return next((v.version for v in versions if CHAMPION in v.aliases), None)
 
 
 def consequences(settings: Settings, hospital: str) -> Consequences:

@@ -91,6 +91,10 @@ class S3Server:
 @contextmanager
 def identity(variables: Mapping[str, str]) -> Iterator[None]:
     """Let this process have these AWS variables, and no others, for a while."""
+    import boto3
+
+    # The default session keeps the credentials that it has found first.
+    session, boto3.DEFAULT_SESSION = boto3.DEFAULT_SESSION, None
     before = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     try:
         for name in before:
@@ -101,6 +105,7 @@ def identity(variables: Mapping[str, str]) -> Iterator[None]:
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             del os.environ[name]
         os.environ.update(before)
+        boto3.DEFAULT_SESSION = session
 
 
 def keys_of(access_key: Mapping[str, str]) -> dict[str, str]:
@@ -122,7 +127,7 @@ def moto(log: Path, **variables: str) -> Iterator[str]:
     port = _free_ports(1)[0]
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with _process(command, log, f"{url}/moto-api/", variables):
+    with _process(command, log, lambda: _answers(f"{url}/moto-api/"), variables):
         yield url
 
 
@@ -195,10 +200,9 @@ def seaweedfs(
         f"-s3.config={s3_file}", f"-s3.iam.config={iam_file}",
         "-master.volumeSizeLimitMB=64", "-volume.max=0", "-master.telemetry=false",
     ]  # fmt: skip
-    with _process(command, log, f"{url}/healthz"):
-        server = S3Server(url, admin)
-        _await_refusal(server)
-        yield server
+    # It says that it is well before it has read who may call, and serves all until then.
+    with _process(command, log, lambda: _answers(f"{url}/healthz") and _refuses_strangers(url)):
+        yield S3Server(url, admin)
 
 
 def _s3_config(admin: Mapping[str, str]) -> dict[str, Any]:
@@ -326,9 +330,12 @@ def _end_with_parent() -> Callable[[], None] | None:
 
 @contextmanager
 def _process(
-    command: Sequence[str], log: Path, ready: str, variables: Mapping[str, str] | None = None
+    command: Sequence[str],
+    log: Path,
+    ready: Callable[[], bool],
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[None]:
-    """Run a server, from when it answers at URL ``ready``; nothing can keep it alive."""
+    """Run a server, from when it is ready; nothing can keep it alive."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -352,32 +359,32 @@ def _process(
                     continue
 
 
-def _await(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _await(ready: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
     end = time.monotonic() + _START_SECONDS
     while process.poll() is None and time.monotonic() < end:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except (OSError, HTTPException):
-            time.sleep(0.05)
+        if ready():
+            return
+        time.sleep(0.05)
     raise RuntimeError(f"the server did not start:\n{log.read_text()[-3000:]}")
 
 
-def _await_refusal(server: S3Server) -> None:
-    # SeaweedFS says that it is well before it has read who may call, and serves all until then.
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5):
+            return True
+    except (OSError, HTTPException):
+        return False
+
+
+def _refuses_strangers(url: str) -> bool:
     from botocore.exceptions import ClientError
 
     strangers = {"AWS_ACCESS_KEY_ID": "stranger", "AWS_SECRET_ACCESS_KEY": "stranger"}
-    client = S3Server(server.url, strangers).client("s3")
-    end = time.monotonic() + _START_SECONDS
-    while time.monotonic() < end:
-        try:
-            client.list_buckets()
-        except ClientError as error:
-            if error.response["Error"]["Code"] == "InvalidAccessKeyId":
-                return
-        time.sleep(0.05)
-    raise RuntimeError(f"{server.url} serves everybody")
+    try:
+        S3Server(url, strangers).client("s3").list_buckets()
+    except ClientError as error:
+        return bool(error.response["Error"]["Code"] == "InvalidAccessKeyId")
+    return False
 
 
 def _post(url: str, body: bytes) -> None:

@@ -33,8 +33,7 @@ class Sent:
     def __init__(self, bucket: str) -> None:
         import boto3
 
-        # A session of its own: the default one keeps the credentials of the first test that asked.
-        self.client: Any = boto3.session.Session().client("s3")
+        self.client: Any = boto3.client("s3")
         self.store = S3Store(bucket, client=self.client)
         self.operations: list[str] = []
         self.client.meta.events.register("before-call.s3", self._note)
